@@ -1,0 +1,59 @@
+"""Membership-inference attacks: pure functions from signal tables to one score per scan.
+
+``ATTACKS`` and ``CONTROLS`` are the registry, by name; listing them imports neither torch nor scikit-learn.
+A new attack is one module with a tuple ``ATTACKS`` and one line in ``_ATTACKS`` here.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from privoxel.attacks import covariates, forest, paper, threshold
+from privoxel.attacks.base import Attack
+from privoxel.errors import ConfigError
+
+_ATTACKS: tuple[Attack, ...] = (*threshold.ATTACKS, *forest.ATTACKS, *paper.ATTACKS)
+_CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
+
+ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
+"""Every attack that is ready to score, by name."""
+
+CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
+"""Attacks that see no model: what they reach is a difference between people, not a leak."""
+
+PAPER_TABLE_1: tuple[str, ...] = (
+    "activation",
+    "error-forest",
+    "gradient-magnitude",
+    "gradient-conv1",
+    "gradient-output",
+    "gradient-conv6",
+    "prediction-label",
+    "combined",
+)
+"""Rows of Table 1 of Gupta et al. 2021, in the paper's order."""
+
+
+def get_attack(name: str) -> Attack:
+    """Return the attack or control called ``name``.
+
+    >>> get_attack("abs-error").title
+    '|error| threshold'
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    known = {**ATTACKS, **CONTROLS}
+    if name not in known:
+        raise ConfigError(
+            f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."
+        )
+    return known[name]
+
+
+def list_attacks(*, with_controls: bool = False) -> tuple[Attack, ...]:
+    """Return all attacks in the order of the registry, and the controls after them if asked.
+
+    >>> [attack.name for attack in list_attacks()][:2]
+    ['abs-error', 'gradient-norm']
+    """
+    return (*ATTACKS.values(), *(CONTROLS.values() if with_controls else ()))

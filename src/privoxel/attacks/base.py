@@ -1,0 +1,117 @@
+"""What an attack is: a pure function from tables to one score per scan.
+
+Higher score = more likely a training participant, for every attack. An attack touches no disk
+beyond its tables, trains no target and never reads the membership of what it scores.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from privoxel.arrays import FloatArray
+from privoxel.errors import SignalError
+from privoxel.signals.table import SignalTable
+
+
+class ThreatModel(StrEnum):
+    """What the adversary holds; the value is what tables and files print."""
+
+    BLACK_BOX = "black-box"
+    WHITE_BOX = "white-box"
+    NO_MODEL = "no model (control)"
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the adversary knows besides the scans to score.
+
+    ``leaked``: scans of the same model whose membership the adversary knows. ``models``: reference models
+    on the same scans. ``population``: scans known to be non-members. ``own_records``: a learner's own.
+    """
+
+    leaked: SignalTable | None = None
+    models: SignalTable | None = None
+    population: SignalTable | None = None
+    own_records: SignalTable | None = None
+
+
+class Scored(NamedTuple):
+    """Scores of one attack: higher = more likely a training participant.
+
+    ``scores`` has one finite value per scan of the target table; a score above ``threshold`` is called a
+    member. ``notes`` says what the attack adapted or dropped, for the report.
+    """
+
+    scores: FloatArray
+    threshold: float
+    notes: tuple[str, ...] = ()
+
+
+class Attack(Protocol):
+    """A membership-inference attack; implementations are frozen dataclasses.
+
+    Higher score = more likely a training participant.
+    """
+
+    @property
+    def name(self) -> str:
+        """Key in configurations and files."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What a reader sees."""
+        ...
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """What the adversary holds."""
+        ...
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Names of the signals it reads."""
+        ...
+
+    @property
+    def needs_leaked(self) -> bool:
+        """Whether it needs participants of known membership."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Paper, section and equation."""
+        ...
+
+    def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
+        """Return one score per scan of ``target`` and a threshold set without its membership."""
+        ...
+
+
+def leaked_table(attack: Attack, target: SignalTable, knowledge: Knowledge) -> SignalTable:
+    """Return the leaked table after checking that it and the target hold what ``attack`` reads.
+
+    Raises:
+        SignalError: if a signal is missing, or leaked participants are needed and there are none of a class.
+    """
+    lacking = target.missing(attack.requires)
+    if lacking:
+        raise SignalError(
+            f"Attack {attack.name} needs the signals {', '.join(lacking)}, got a table without them. "
+            "Add them to [signals] of the configuration."
+        )
+    leaked = knowledge.leaked
+    if leaked is None:
+        raise SignalError(
+            f"Attack {attack.name} needs leaked participants of known membership, got none. "
+            "Choose a design with leaked participants or an attack that needs none."
+        )
+    members = leaked.is_member()
+    if members.all() or not members.any():
+        raise SignalError(
+            f"Attack {attack.name} needs leaked members and leaked non-members, got {int(members.sum())} and "
+            f"{int((~members).sum())}. Leak at least one of each."
+        )
+    return leaked

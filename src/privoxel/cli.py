@@ -1,0 +1,300 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 done, 1 a finding, 2 wrong use or bad input, 3 interrupted and resumable. Expected
+errors are printed without a traceback. Heavy imports live inside the commands.
+"""
+
+import datetime
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from privoxel.errors import PrivoxelError
+from privoxel.version import __version__
+
+if TYPE_CHECKING:
+    from privoxel.attacks.base import Attack
+    from privoxel.config import RunConfig
+    from privoxel.progress import Progress
+    from privoxel.recipes.audit import Outcome
+
+DONE, FINDING, WRONG_USE, INTERRUPTED = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="privoxel",
+    help="Audit deep regression models of 3D brain images for membership inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cohort_app = typer.Typer(help="Simulate a cohort, or check one.", no_args_is_help=True)
+attacks_app = typer.Typer(help="The attacks privoxel can run.", no_args_is_help=True)
+app.add_typer(cohort_app, name="cohort")
+app.add_typer(attacks_app, name="attacks")
+
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Run folder; default: a new one under runs/.")
+]
+Seed = Annotated[int | None, typer.Option(help="Root seed; overrides the configuration.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the same settings in --output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out faulty scans, and say so in the report.")
+]
+FailAbove = Annotated[
+    float | None,
+    typer.Option(
+        min=0.5, max=1.0, help="Exit 1 if the primary attack's AUC is above this with 95 % confidence."
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"privoxel {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def demo(
+    output: Output = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Audit a model of simulated brains: everything privoxel does, in five minutes on two cores."""
+    from privoxel.recipes.configs import built_in
+
+    _run(
+        built_in("demo"),
+        _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
+    )
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="Configuration, .toml or .yaml.")],
+    cohort: Annotated[Path | None, typer.Option(help="BIDS folder or table of a real cohort.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that a table's paths may point into.")] = None,
+    output: Output = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    skip_bad: SkipBad = False,
+    include_participants: Annotated[
+        bool, typer.Option("--include-participants", help="Show slices of real scans in the report.")
+    ] = False,
+    fail_above: FailAbove = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train, attack and report as CONFIG says."""
+    from privoxel.config import load_config
+
+    call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    call.cohort, call.root, call.skip_bad = cohort, root, skip_bad
+    call.include_participants, call.fail_above = include_participants, fail_above
+    _run(load_config(config), call)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder.")
+    ] = None,
+) -> None:
+    """Write the report of a finished run again, from results.json and scores.npz."""
+    from privoxel.recipes.rewrite import rewrite_report
+
+    typer.echo(str(rewrite_report(run_folder, output)))
+
+
+@cohort_app.command("simulate")
+def cohort_simulate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the new BIDS derivative.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Participants.")] = 100,
+    resolution: Annotated[float, typer.Option(min=1, max=10, help="Edge of a voxel, mm.")] = 4.0,
+    sessions: Annotated[int, typer.Option(min=1, help="Scans a participant.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated people.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write simulated T1-like brains as a BIDS derivative."""
+    from privoxel.cohort.derivative import write_derivative
+    from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
+
+    cohort = simulate_cohort(
+        SimulatorConfig(seed=seed, resolution_mm=resolution, sessions=sessions), subjects
+    )
+    with _progress(quiet=quiet).task("scans", len(cohort)) as task:
+        write_derivative(cohort, output, progress=task.advance)
+    typer.echo(f"{len(cohort)} scans of {subjects} simulated participants in {output}")
+
+
+@cohort_app.command("check")
+def cohort_check(
+    cohort: Annotated[Path, typer.Argument(help="BIDS folder or table.")],
+    resolution: Annotated[
+        float, typer.Option(min=1, max=10, help="Edge of a voxel of the model's grid, mm.")
+    ] = 2.0,
+    root: Annotated[Path | None, typer.Option(help="Folder that a table's paths may point into.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every scan once and report all faults; exits 1 if there are any."""
+    from privoxel.recipes.checking import check_lines, check_path, check_record
+
+    check = check_path(cohort, resolution_mm=resolution, root=root, progress=_progress(quiet=quiet))
+    typer.echo(json.dumps(check_record(check), indent=1) if as_json else "\n".join(check_lines(check)))
+    raise typer.Exit(FINDING if check.problems else DONE)
+
+
+@attacks_app.command("list")
+def attacks_list(as_json: AsJson = False) -> None:
+    """List the attacks: what each sees, what it needs, where it comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from privoxel.attacks import ATTACKS, CONTROLS
+
+    attacks = (*ATTACKS.values(), *CONTROLS.values())
+    if as_json:
+        typer.echo(json.dumps([_attack_record(attack) for attack in attacks], indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for heading in ("adversary", "reads", "source"):
+        table.add_column(heading, overflow="fold")
+    for attack in attacks:
+        table.add_row(
+            attack.name, str(attack.threat_model), ", ".join(sorted(attack.requires)), attack.source
+        )
+    Console().print(table)
+
+
+def _attack_record(attack: "Attack") -> dict[str, Any]:
+    return {
+        "name": attack.name,
+        "title": attack.title,
+        "threat_model": str(attack.threat_model),
+        "signals": sorted(attack.requires),
+        "needs_leaked": attack.needs_leaked,
+        "source": attack.source,
+    }
+
+
+class _Call:
+    """The options that every run shares."""
+
+    def __init__(self, output: Path | None, seed: int | None, **flags: bool) -> None:
+        self.output = output
+        self.seed = seed
+        self.resume = flags["resume"]
+        self.dry_run = flags["dry_run"]
+        self.as_json = flags["as_json"]
+        self.quiet = flags["quiet"] or flags["as_json"]
+        self.verbose = flags["verbose"]
+        self.cohort: Path | None = None
+        self.root: Path | None = None
+        self.skip_bad = False
+        self.include_participants = False
+        self.fail_above: float | None = None
+
+
+def _run(config: "RunConfig", call: _Call) -> None:
+    from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
+
+    if call.verbose:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if call.seed is not None:
+        config = config.model_copy(update={"seed": call.seed})
+    options = RunOptions(
+        cohort=call.cohort,
+        root=call.root,
+        resume=call.resume,
+        skip_bad=call.skip_bad,
+        include_participants=call.include_participants,
+        progress=_progress(quiet=call.quiet),
+    )
+    if call.dry_run:
+        plan = plan_audit(config, options)
+        typer.echo(
+            json.dumps(plan, indent=1) if call.as_json else "\n".join(f"{k}: {v}" for k, v in plan.items())
+        )
+        return
+    outcome = run_audit(config, call.output or _fresh_folder(), options)
+    _print_outcome(outcome, as_json=call.as_json)
+    auc = outcome.results.verdict.auc
+    if call.fail_above is not None and auc is not None and auc.low is not None and auc.low > call.fail_above:
+        raise typer.Exit(FINDING)
+
+
+def _fresh_folder() -> Path:
+    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / stamp
+
+
+def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(outcome.results.model_dump_json(indent=1))
+        return
+    from rich.console import Console
+
+    from privoxel.recipes.summary import summary_table
+
+    console = Console()
+    console.print(summary_table(outcome.results))
+    console.print()
+    console.print(outcome.results.verdict.sentence, highlight=False)
+    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+
+
+def _progress(*, quiet: bool) -> "Progress":
+    from privoxel.progress import Silent
+
+    if quiet or os.environ.get("CI") or not sys.stderr.isatty():
+        return Silent()
+    from privoxel.terminal import Bars
+
+    return Bars()
+
+
+def main() -> Any:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = WRONG_USE
+    except PrivoxelError as error:
+        typer.echo(f"privoxel: {error}", err=True)
+        code = WRONG_USE
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo("privoxel: interrupted. Finished work is kept: continue with --resume.", err=True)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else DONE)

@@ -1,0 +1,1 @@
+"""Cohorts: real and simulated scans, their ages, their splits."""

@@ -1,0 +1,328 @@
+"""Real cohorts: a BIDS (derivative) folder or a table of files, checked and read when needed.
+
+Headers are looked at first; everything wrong with table, names and headers is reported at once. Voxels
+are read when a volume is asked for, by ``cache_volumes`` or by ``check_cohort``.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from privoxel.cohort.base import Cohort, Covariates, Grid, ScanId
+from privoxel.cohort.nifti import SPACES, SUFFIXES, NiftiSource, header_fault
+from privoxel.cohort.preprocess import Normalise, history_of
+from privoxel.cohort.tables import (
+    AGE_REMEDY,
+    Entry,
+    Found,
+    Row,
+    entities_of,
+    label,
+    matching,
+    parse_age,
+    read_table,
+    sex_of,
+    table_entries,
+)
+from privoxel.errors import CohortError, Problem, ProblemsError
+
+NO_FILTER: Mapping[str, Sequence[str]] = {}
+SKIP_HINT = "Continue with the rest by --skip-bad (skip_bad=True)."
+
+
+class Image(NamedTuple):
+    """A T1w file and the entities of its name."""
+
+    path: Path
+    entities: Mapping[str, str]
+
+    @property
+    def scan(self) -> ScanId:
+        """Participant, session and reconstruction, as the name says."""
+        return ScanId(self.entities["sub"], self.entities.get("ses", ""), self.entities.get("rec", ""))
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """How well it suits: MNI152 space first, then the brain alone, then any preprocessed image."""
+        in_mni = self.entities.get("space", "").startswith("MNI152")
+        return in_mni, {"brain": 2, "preproc": 1}.get(self.entities.get("desc", ""), 0)
+
+
+class Person(NamedTuple):
+    """A row of participants.tsv."""
+
+    row: Row
+    sex: str
+    wanted: bool
+
+
+def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its own name
+    path: str | Path,
+    *,
+    grid: Grid,
+    normalise: Normalise = "all",
+    where: Mapping[str, Sequence[str]] = NO_FILTER,
+    skip_bad: bool = False,
+    root: Path | None = None,
+    name: str | None = None,
+) -> Cohort:
+    """Return the cohort of preprocessed T1w images at ``path``; their voxels are read later, when asked for.
+
+    Args:
+        path: a BIDS folder with participants.tsv, or a CSV/TSV table with the columns path and age.
+        grid: the voxel grid of the model.
+        normalise: z-score over "all" voxels (the paper's way) or over the "brain" (skull-stripped images).
+        where: values that columns of the participants' table may have, e.g. {"site": ["A", "B"]}.
+        skip_bad: leave scans with a problem out (``cohort.problems`` lists them) instead of refusing all.
+        root: a further folder in which a table's paths may lie.
+        name: name of the cohort; by default that of the folder or table.
+
+    Raises:
+        ProblemsError: naming every scan that cannot be used, or that no scan is left.
+        CohortError: if ``where`` fits no row, or ``path`` is not there.
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = bids_entries(place, where=where)
+    elif place.is_file():
+        found = table_entries(place, where=where, root=root)
+    else:
+        raise CohortError(
+            f"Cohort needs a folder or a table, got {place}, which is not there. Correct the path."
+        )
+    good = _usable(found, grid)
+    title = f"Cohort {place.name or place} has scans that cannot be used"
+    if not good and (skip_bad or place.is_dir() or not found.problems):
+        raise ProblemsError(title, [*found.problems, _nothing(place)])
+    if found.problems and not skip_bad:
+        raise ProblemsError(title, found.problems, SKIP_HINT)
+    return _assemble(good, found.problems, grid=grid, normalise=normalise, name=name or _name_of(place))
+
+
+def _name_of(place: Path) -> str:
+    whole = place.resolve()
+    return whole.name if whole.is_dir() else whole.stem
+
+
+def _nothing(place: Path) -> Problem:
+    below = sorted(folder.name for folder in place.glob("derivatives/*") if any(folder.glob("sub-*")))
+    remedy = f"Give one of its derivatives: {', '.join(below)}" if below else "Give preprocessed images"
+    return Problem(
+        place.name or str(place), "has no usable T1w image (sub-*/[ses-*/]anat/*_T1w.nii.gz)", remedy
+    )
+
+
+def _usable(found: Found, grid: Grid) -> list[Entry]:
+    """Return the entries whose header is sound; the others become problems."""
+    good = []
+    for entry in found.entries:
+        fault = header_fault(entry.path, grid)
+        if fault is None:
+            good.append(entry)
+        else:
+            found.blame(entry.place, fault.what, fault.remedy, entry.scan.participant)
+    return good
+
+
+def _assemble(
+    entries: Sequence[Entry], problems: Sequence[Problem], *, grid: Grid, normalise: Normalise, name: str
+) -> Cohort:
+    covariates = Covariates(
+        scans=tuple(entry.scan for entry in entries),
+        age=np.array([entry.age for entry in entries], dtype=np.float64),
+        sex=np.array([entry.sex for entry in entries], dtype=np.str_),
+        site=np.array([entry.site for entry in entries], dtype=np.str_),
+    )
+    paths = tuple(str(entry.path) for entry in entries)
+    history = (_spaces(entries), *history_of(grid, normalise))
+    return Cohort(
+        name=name,
+        covariates=covariates,
+        grid=grid,
+        source=NiftiSource(paths, tuple(entry.place for entry in entries), grid, normalise),
+        fingerprint=_fingerprint(paths, (*history, repr(grid))),
+        history=history,
+        problems=tuple(problems),
+    )
+
+
+def _spaces(entries: Sequence[Entry]) -> str:
+    spaces = sorted({entities_of(entry.path.name).get("space", "unstated") for entry in entries})
+    return SPACES + ", ".join(spaces)
+
+
+def _fingerprint(paths: Sequence[str], options: Sequence[str]) -> str:
+    digest = hashlib.sha256("\0".join(options).encode())
+    for path in paths:
+        stat = Path(path).stat()
+        digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    return f"nifti-{digest.hexdigest()}"
+
+
+def bids_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
+    """Return one image per participant, session and reconstruction of a BIDS folder, with ages."""
+    found = Found()
+    tables = _participants_folder(folder)
+    people = read_people(tables / "participants.tsv", where, found)
+    images = _one_each(find_images(folder, found), folder, found)
+    ages = _SessionAges(tables, found)
+    for image in images:
+        _add_image(found, image, folder, people=people, ages=ages)
+    seen = {image.scan.participant for image in images} | {p.participant for p in found.problems}
+    for (participant, _), person in people.items():
+        if person.wanted and participant not in seen:
+            found.blame(
+                f"participants.tsv line {person.row.line}",
+                f"names sub-{participant}, of whom there is no T1w image",
+                "Add the image, or remove the line",
+                participant,
+            )
+    others = {participant for (participant, _), person in people.items() if not person.wanted}
+    found.problems = [p for p in found.problems if p.participant not in others]
+    return found
+
+
+def _participants_folder(folder: Path) -> Path:
+    """Return the folder that holds participants.tsv: this one, or the dataset this is a derivative of."""
+    if (folder / "participants.tsv").is_file():
+        return folder
+    above = folder.resolve().parent
+    if above.name == "derivatives" and (above.parent / "participants.tsv").is_file():
+        return above.parent
+    problem = Problem("participants.tsv", "is not there", "Add it with the columns participant_id and age")
+    raise ProblemsError(f"Cohort {folder.name or folder} cannot be used", [problem])
+
+
+def read_people(
+    path: Path, where: Mapping[str, Sequence[str]], found: Found
+) -> dict[tuple[str, str], Person]:
+    """Return the rows of participants.tsv by (participant, session), session "" where there is no column."""
+    table = read_table(path, ("participant_id",))
+    found.problems.extend(table.problems)
+    people: dict[tuple[str, str], Person] = {}
+    repeated: dict[tuple[str, str], int] = {}
+    for row, sex, wanted in zip(
+        table.rows, sex_of(table.rows), matching(table, where, path.name), strict=True
+    ):
+        key = (
+            label(row.get("participant_id"), "sub"),
+            label(row.get("session_id") or row.get("session"), "ses"),
+        )
+        if not key[0]:
+            found.blame(f"{path.name} line {row.line}", "has no participant_id", "Add it, or remove the line")
+        elif key in people:
+            repeated[key] = row.line
+        else:
+            people[key] = Person(row, sex, wanted)
+    for key, line in repeated.items():
+        found.blame(f"{path.name} line {line}", f"names sub-{key[0]} a second time", "Keep one line", key[0])
+        del people[key]
+    return people
+
+
+def find_images(folder: Path, found: Found) -> Iterator[Image]:
+    """Yield the T1w files of sub-*/[ses-*/]anat, sorted by name."""
+    for person in sorted(folder.glob("sub-*")):
+        for anat in sorted([*person.glob("anat"), *person.glob("ses-*/anat")]):
+            session = "" if anat.parent == person else label(anat.parent.name, "ses")
+            yield from _images_in(anat, ScanId(label(person.name, "sub"), session), folder, found)
+
+
+def _images_in(anat: Path, expected: ScanId, folder: Path, found: Found) -> Iterator[Image]:
+    for path in sorted(anat.glob("*_T1w.nii*")):
+        image = Image(path, entities_of(path.name))
+        named = (image.entities.get("sub", ""), image.entities.get("ses", ""))
+        if not path.name.endswith(SUFFIXES):
+            continue
+        if named[0] == expected.participant and (named[1] == expected.session or not expected.session):
+            yield image
+            continue
+        place = path.relative_to(folder).as_posix()
+        found.blame(
+            place,
+            "does not bear the participant and session of its folder",
+            "Rename or move it",
+            expected.participant,
+        )
+
+
+def _one_each(images: Iterator[Image], folder: Path, found: Found) -> list[Image]:
+    """Return the best image of each scan; where two suit equally well, say so and take none."""
+    groups: defaultdict[ScanId, list[Image]] = defaultdict(list)
+    for image in images:
+        groups[image.scan].append(image)
+    chosen = []
+    for scan, group in sorted(groups.items()):
+        best = max(image.rank for image in group)
+        ties = [image for image in group if image.rank == best]
+        if len(ties) == 1:
+            chosen.append(ties[0])
+            continue
+        others = ", ".join(image.path.name for image in ties[1:])
+        found.blame(
+            ties[0].path.relative_to(folder).as_posix(),
+            f"is one of {len(ties)} images that could be {scan} (also {others})",
+            "Keep one of them, or name the one to use in a table",
+            scan.participant,
+        )
+    return chosen
+
+
+class _SessionAges:
+    """Ages from sub-*/sub-*_sessions.tsv, each file read at most once."""
+
+    def __init__(self, folder: Path, found: Found) -> None:
+        self._folder = folder
+        self._found = found
+        self._known: dict[str, dict[str, str]] = {}
+
+    def of(self, scan: ScanId) -> str:
+        """Return the age as written, "" where there is none."""
+        if not scan.session:
+            return ""
+        if scan.participant not in self._known:
+            self._known[scan.participant] = self._read(scan.participant)
+        return self._known[scan.participant].get(scan.session, "")
+
+    def _read(self, participant: str) -> dict[str, str]:
+        path = self._folder / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+        if not path.is_file():
+            return {}
+        try:
+            table = read_table(path, ("session_id",))
+        except ProblemsError as error:
+            self._found.problems.extend(error.problems)
+            return {}
+        self._found.problems.extend(table.problems)
+        return {label(row.get("session_id"), "ses"): row.get("age") for row in table.rows}
+
+
+def _add_image(
+    found: Found,
+    image: Image,
+    folder: Path,
+    *,
+    people: Mapping[tuple[str, str], Person],
+    ages: _SessionAges,
+) -> None:
+    scan = image.scan
+    place = image.path.relative_to(folder).as_posix()
+    person = people.get((scan.participant, scan.session)) or people.get((scan.participant, ""))
+    if person is None:
+        if not any(p.participant == scan.participant for p in found.problems):
+            found.blame(
+                place, "is of a participant who is not in participants.tsv", "Add a line", scan.participant
+            )
+        return
+    if not person.wanted:
+        return
+    try:
+        age = parse_age(ages.of(scan) or person.row.get("age"))
+    except CohortError as error:
+        found.blame(place, str(error), AGE_REMEDY, scan.participant)
+        return
+    found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, person.row.get("site")))

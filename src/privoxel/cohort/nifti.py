@@ -1,0 +1,174 @@
+"""NIfTI files as volumes on a grid: what a header promises, and what the voxels then hold."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import nibabel as nib
+import numpy as np
+
+from privoxel.arrays import Float32Array
+from privoxel.cohort.base import Cohort, Grid
+from privoxel.cohort.preprocess import Normalise, Oriented, VolumeError, canonical, coverage, to_grid, z_score
+from privoxel.errors import Problem, ProblemsError
+
+SUFFIXES = (".nii", ".nii.gz")
+SPACES = "T1w images as given, space "
+"""How the history of a cohort of files begins; the spaces that their names state follow."""
+
+MAX_VOXELS = 1_000_000_000
+LEAST_COVERAGE = 0.75
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+)
+
+
+def header_fault(path: Path, grid: Grid) -> VolumeError | None:
+    """Return what the header alone shows to be unusable, or None; no voxel is read."""
+    try:
+        _check_header(path, _open(path), grid)
+    except VolumeError as fault:
+        return fault
+    return None
+
+
+def read_volume(path: Path, grid: Grid, normalise: Normalise) -> Float32Array:
+    """Return the file's volume, preprocessed, on ``grid``: float32.
+
+    Raises:
+        VolumeError: if the header or the voxels cannot be used.
+    """
+    image = _open(path)
+    _check_header(path, image, grid)
+    array, affine = canonical(*_read(image))
+    return z_score(to_grid(array, affine, grid), normalise)
+
+
+def _open(path: Path) -> Any:
+    if not path.name.endswith(SUFFIXES):
+        raise VolumeError("is not a NIfTI file", "Give files that end in .nii or .nii.gz")
+    if path.is_symlink() and not path.exists():
+        raise VolumeError(
+            "is a link to a file that is not here", "Fetch its content first (datalad get, git annex get)"
+        )
+    if not path.is_file():
+        raise VolumeError("is not there", "Correct the path, or remove the row")
+    try:
+        return nib.load(path)
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: BaseException) -> VolumeError:
+    reason = type(error).__name__
+    return VolumeError(f"cannot be read ({reason})", "Copy or create the file again; it may be cut short")
+
+
+def _check_header(path: Path, image: Any, grid: Grid) -> None:
+    if not _is_nifti(image):
+        raise VolumeError("is not a NIfTI file", "Convert it to .nii.gz")
+    shape = image.shape
+    if len(shape) < 3 or any(n > 1 for n in shape[3:]):
+        raise VolumeError(f"has {len(shape)} dimensions, not 3", "Keep one volume per file")
+    if min(shape[:3]) < 2:
+        raise VolumeError(f"has shape {_times(shape[:3])}", "Give a volume, not a slice")
+    if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
+        raise VolumeError(f"claims {_times(shape)} voxels", "Create the file again; its header is damaged")
+    if image.get_data_dtype().kind not in "iuf":
+        raise VolumeError(f"holds {image.get_data_dtype()} values", "Save one real number per voxel")
+    if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+        raise VolumeError(
+            "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
+        )
+    _check_affine(image, grid)
+    _check_length(path, image)
+
+
+def _is_nifti(image: Any) -> bool:
+    return isinstance(image, nib.Nifti1Pair)
+
+
+def _check_affine(image: Any, grid: Grid) -> None:
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
+    share = coverage(image.shape[:3], affine, grid)
+    if share < LEAST_COVERAGE:
+        raise VolumeError(
+            f"covers {share:.0%} of the brain's place in MNI152 space, not {LEAST_COVERAGE:.0%} or more",
+            "Register it to MNI152, and keep the affine of the result",
+        )
+
+
+def _check_length(path: Path, image: Any) -> None:
+    """Find a plain file cut short without reading it (a compressed one shows only when read)."""
+    if path.suffix != ".nii":
+        return
+    needed = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    if path.stat().st_size < needed:
+        raise VolumeError("is cut short", "Copy or create the file again")
+
+
+def _read(image: Any) -> Oriented:
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise VolumeError(
+            f"has {bad} voxels that are not finite", "Replace NaN and infinity by the background"
+        )
+    if array.min() == array.max():
+        raise VolumeError("is constant", "Check that the file holds a brain")
+    return Oriented(array, image.affine)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+@final
+@dataclass(frozen=True)
+class NiftiSource:
+    """Volumes read from NIfTI files when asked for.
+
+    ``paths`` are absolute; ``places`` the same files as messages name them (relative to the cohort).
+    """
+
+    paths: tuple[str, ...]
+    places: tuple[str, ...]
+    grid: Grid
+    normalise: Normalise = "all"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def volume(self, row: int) -> Float32Array:
+        """Return the preprocessed volume of file ``row``.
+
+        Raises:
+            ProblemsError: if the file cannot be used (one problem, naming it).
+        """
+        try:
+            return read_volume(Path(self.paths[row]), self.grid, self.normalise)
+        except VolumeError as fault:
+            problem = Problem(self.places[row], fault.what, fault.remedy)
+            raise ProblemsError("A scan cannot be used", [problem]) from fault
+
+
+def place_of(cohort: Cohort, row: int) -> str:
+    """Return how messages name scan ``row``: its file where the cohort reads files, else its id."""
+    source = cohort.source
+    return source.places[row] if isinstance(source, NiftiSource) else str(cohort.covariates.scans[row])

@@ -1,0 +1,145 @@
+"""Who is a member: designs drawn by participant, so that all scans of a person stay together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from privoxel.arrays import FloatArray, IntArray
+from privoxel.cohort.base import Covariates
+from privoxel.errors import ConfigError
+
+MEMBER = 1
+NON_MEMBER = 0
+EXCLUDED = -1
+
+Int8Array = npt.NDArray[np.int8]
+Size = int | float
+STRATUM = 8
+"""Participants of neighbouring ages among whom a stratified draw is random."""
+
+
+@final
+@dataclass(frozen=True)
+class Design:
+    """Disjoint groups of participants for one audited model.
+
+    ``members`` train it; ``non_members`` are the unseen participants it is compared on; ``others`` train the
+    target of the null control, which has seen neither; ``validation`` chooses among epochs and is excluded.
+    """
+
+    members: tuple[str, ...]
+    non_members: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        everyone = [*self.members, *self.non_members, *self.others, *self.validation]
+        twice = len(everyone) - len(set(everyone))
+        if twice:
+            raise ConfigError(
+                f"A design needs disjoint groups of participants, got {twice} named twice. Name each once."
+            )
+
+
+def draw_design(  # noqa: PLR0913 - the four groups by name say what the call does
+    covariates: Covariates,
+    rng: np.random.Generator,
+    *,
+    members: Size,
+    non_members: Size,
+    others: Size = 0,
+    validation: Size = 0,
+    stratify: Literal["age"] | None = None,
+) -> Design:
+    """Return a random design over the participants of ``covariates``.
+
+    Args:
+        covariates: the cohort's scans; each participant is drawn once, with all scans.
+        rng: where the draw comes from.
+        members: how many participants (int), or which share of all of them (float, 0-1).
+        non_members: the same, for the unseen participants.
+        others: the same, for the null control's training set.
+        validation: the same, for the validation set.
+        stratify: "age" spreads every group evenly over the ages, so that members and non-members match.
+
+    Raises:
+        ConfigError: if there are too few participants, or no member or non-member is asked for.
+    """
+    people = covariates.participants
+    asked = {"members": members, "non_members": non_members, "others": others, "validation": validation}
+    sizes = _counts(asked, len(people))
+    if stratify is None:
+        order = rng.permutation(len(people))
+        labels = np.repeat(np.arange(5), [*sizes, len(people) - sum(sizes)])
+    else:
+        order = _order_by_age(_age_of_participants(covariates), rng)
+        labels = _spread([*sizes, len(people) - sum(sizes)], rng)
+    groups = [tuple(people[i] for i in np.sort(order[labels == group])) for group in range(4)]
+    return Design(*groups)
+
+
+def _counts(asked: Mapping[str, Size], available: int) -> list[int]:
+    """Return the group sizes; shares are rounded cumulatively, so that shares of 1 in all take everyone."""
+    counts, share, given = [], 0.0, 0
+    for name, size in asked.items():
+        if isinstance(size, bool) or not np.isfinite(size) or size < 0:
+            raise ConfigError(f"A design needs a count or a share for {name}, got {size!r}. Give 0 or more.")
+        if isinstance(size, Integral):
+            counts.append(int(size))
+            continue
+        share += float(size)
+        total = int(np.floor(share * available + 0.5 + 1e-9))
+        counts.append(total - given)
+        given = total
+    wanted = ", ".join(f"{name} {size}" for name, size in asked.items() if size)
+    if share > 1 + 1e-9 or sum(counts) > available:
+        raise ConfigError(
+            f"A design needs at most {available} participants, got {wanted or 0}. Ask for fewer."
+        )
+    if min(counts[:2]) < 1:
+        raise ConfigError(
+            f"A design needs at least one member and one non-member, got {wanted or 0} of {available} "
+            "participants. Ask for more, or give more participants."
+        )
+    return counts
+
+
+def _age_of_participants(covariates: Covariates) -> FloatArray:
+    codes = covariates.participant_index
+    means: FloatArray = np.bincount(codes, weights=covariates.age) / np.bincount(codes)
+    return means
+
+
+def _order_by_age(ages: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Return the participants by age, in random order within strata of neighbours."""
+    by_age = np.lexsort((rng.random(ages.size), ages))
+    strata = [by_age[start : start + STRATUM] for start in range(0, ages.size, STRATUM)]
+    return np.concatenate([rng.permutation(stratum) for stratum in strata])
+
+
+def _spread(sizes: Sequence[int], rng: np.random.Generator) -> IntArray:
+    """Return a label per place such that the places of each label lie evenly from first to last."""
+    position = np.concatenate([(np.arange(size) + rng.random()) / max(size, 1) for size in sizes])
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return labels[np.argsort(position, kind="stable")]
+
+
+def membership_of(design: Design, covariates: Covariates) -> Int8Array:
+    """Return the membership of each scan: MEMBER, NON_MEMBER, or EXCLUDED for everyone else.
+
+    Raises:
+        ConfigError: if no scan is of a member, or none of a non-member.
+    """
+    state = dict.fromkeys(design.members, MEMBER) | dict.fromkeys(design.non_members, NON_MEMBER)
+    membership = np.array([state.get(scan.participant, EXCLUDED) for scan in covariates.scans], dtype=np.int8)
+    for value, group in ((MEMBER, "member"), (NON_MEMBER, "non-member")):
+        if not (membership == value).any():
+            raise ConfigError(
+                f"An audit needs scans of at least one {group}, got none among {len(covariates)} scans. "
+                "Check that the ids of the design are those of the cohort."
+            )
+    return membership

@@ -1,0 +1,256 @@
+"""Tables of participants: BIDS sidecars, and cohorts given as one CSV or TSV with paths and ages.
+
+Every fault is collected with its line; nothing is guessed. Messages name participants and files but
+never their ages.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from privoxel.cohort.base import ScanId
+from privoxel.errors import CohortError, Problem, ProblemsError
+
+MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
+OLDEST = 120.0
+ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
+SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
+SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
+AGE_REMEDY = f"Give the age in years (0-{OLDEST:g}), or leave the scan out with --skip-bad"
+
+
+class Row(NamedTuple):
+    """One line of a table: its number in the file and its cells by (lower-case) column name."""
+
+    line: int
+    cells: Mapping[str, str]
+
+    def get(self, column: str) -> str:
+        """Return the cell, "" where it is missing (empty, n/a, nan)."""
+        cell = self.cells.get(column, "").strip()
+        return "" if cell.lower() in MISSING else cell
+
+
+class Table(NamedTuple):
+    """A table as read: columns in lower case, rows, and the lines that could not be used."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+
+
+class Entry(NamedTuple):
+    """One scan of a cohort before its header is looked at; ``place`` is how messages name the file."""
+
+    scan: ScanId
+    path: Path
+    place: str
+    age: float
+    sex: str
+    site: str
+
+
+@dataclass
+class Found:
+    """Scans found so far, and everything wrong so far."""
+
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def blame(self, where: str, what: str, remedy: str, participant: str | None = None) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(where, what, remedy, participant))
+
+
+def read_table(path: Path, required: Sequence[str]) -> Table:
+    """Return the rows of a comma-, semicolon- or tab-separated file with a header line.
+
+    A byte-order mark, CRLF and blank lines are fine; column names are taken in lower case.
+
+    Raises:
+        ProblemsError: if the file cannot be read, or a column is missing or there twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            header = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=_delimiter(path, header))
+            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problem = Problem(path.name, f"cannot be read ({type(error).__name__})", "Save it as UTF-8 text")
+        raise ProblemsError("A table cannot be used", [problem]) from error
+    columns = tuple(name.strip().lower() for name in lines[0][1]) if lines else ()
+    _check_columns(path.name, columns, required)
+    rows = [
+        Row(n, dict(zip(columns, cells, strict=True))) for n, cells in lines[1:] if len(cells) == len(columns)
+    ]
+    ragged = [
+        Problem(f"{path.name} line {n}", f"has {len(cells)} cells, not {len(columns)}", "Correct the line")
+        for n, cells in lines[1:]
+        if len(cells) != len(columns)
+    ]
+    return Table(columns, tuple(rows), tuple(ragged))
+
+
+def _delimiter(path: Path, header: str) -> str:
+    if path.suffix.lower() == ".tsv" or "\t" in header:
+        return "\t"
+    return ";" if ";" in header and "," not in header else ","
+
+
+def _check_columns(place: str, columns: tuple[str, ...], required: Sequence[str]) -> None:
+    problems = [
+        Problem(place, f"has no column {name!r}", f"Add it; the columns are {', '.join(columns) or 'none'}")
+        for name in required
+        if name not in columns
+    ]
+    problems += [
+        Problem(place, f"has the column {name!r} {n} times", "Keep one")
+        for name, n in Counter(columns).items()
+        if n > 1
+    ]
+    if problems:
+        raise ProblemsError("A table cannot be used", problems)
+
+
+def parse_age(text: str) -> float:
+    """Return an age in years.
+
+    Raises:
+        CohortError: saying what is wrong with it (missing, no number, out of range), never the age itself.
+    """
+    if not text:
+        raise CohortError("has no age")
+    try:
+        age = float(text)
+    except ValueError:
+        raise CohortError("has an age that is not a number") from None
+    if not 0 <= age <= OLDEST:
+        raise CohortError("has an age that cannot be one in years")
+    return age
+
+
+def sex_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return "F", "M" or "" (unknown) for each row.
+
+    Words are read in any case (f, female, m, male). The numbers 1 (male) and 2 (female) are read only where
+    the column holds no other number: codes with a 0 mean different things in different studies.
+    """
+    texts = [row.get("sex").lower() for row in rows]
+    numbers = {text for text in texts if text.replace(".", "", 1).isdigit()}
+    known = SEX_WORDS | (SEX_CODES if numbers <= set(SEX_CODES) else {})
+    return tuple(known.get(text, "") for text in texts)
+
+
+def matching(table: Table, where: Mapping[str, Sequence[str]], place: str) -> tuple[bool, ...]:
+    """Return for each row whether its cells are among the values that ``where`` allows for each column.
+
+    Raises:
+        CohortError: if a column is not there, or no row is left.
+    """
+    wanted = {column.lower(): {str(value) for value in values} for column, values in where.items()}
+    absent = sorted(set(wanted) - set(table.columns))
+    if absent:
+        raise CohortError(
+            f"Selection needs columns of {place}, got {', '.join(absent)}. "
+            f"Choose among {', '.join(table.columns)}."
+        )
+    keep = tuple(all(row.get(column) in values for column, values in wanted.items()) for row in table.rows)
+    if wanted and not any(keep):
+        chosen = "; ".join(f"{column} = {' or '.join(sorted(values))}" for column, values in wanted.items())
+        present = "; ".join(f"{c}: {_some({row.get(c) for row in table.rows})}" for c in wanted)
+        raise CohortError(f"Selection needs rows of {place} with {chosen}, got none. Present are {present}.")
+    return keep
+
+
+def _some(values: Iterable[str]) -> str:
+    shown = sorted(values)
+    return ", ".join(v or "n/a" for v in shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def label(text: str, entity: str) -> str:
+    """Return a BIDS label without its prefix: "sub-007" and "007" are the same participant."""
+    return text.strip().removeprefix(f"{entity}-")
+
+
+def entities_of(name: str) -> dict[str, str]:
+    """Return the BIDS entities of a file name: {"sub": "01", "space": "MNI152NLin2009cAsym"}."""
+    return dict(ENTITY.findall(name))
+
+
+def table_entries(path: Path, *, where: Mapping[str, Sequence[str]], root: Path | None) -> Found:
+    """Return the scans of a table with the columns ``path`` and ``age`` (participant_id, session, sex, site).
+
+    Paths are relative to the table's folder and must stay in it, or in ``root``.
+    """
+    table = read_table(path, ("path", "age"))
+    found = Found(problems=list(table.problems))
+    allowed = [path.parent.resolve(), *([root.resolve()] if root else [])]
+    kept = matching(table, where, path.name)
+    for row, sex, keep in zip(table.rows, sex_of(table.rows), kept, strict=True):
+        if keep:
+            _add_row(found, row, f"{path.name} line {row.line}", sex=sex, allowed=allowed)
+    return _without_repeats(found, path.name)
+
+
+def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[Path]) -> None:
+    written = row.get("path")
+    if not written:
+        found.blame(place, "has no path", "Give the file, or remove the line")
+        return
+    scan = _scan_of(row, written)
+    try:
+        file = (allowed[0] / written).resolve()
+    except (OSError, ValueError):
+        found.blame(place, "has a path that cannot be one", "Correct it", scan.participant)
+        return
+    if not any(file.is_relative_to(folder) for folder in allowed):
+        found.blame(
+            written,
+            "lies outside the table's folder",
+            "Name the folder it may lie in with --root DIR",
+            scan.participant,
+        )
+        return
+    try:
+        age = parse_age(row.get("age"))
+    except CohortError as error:
+        found.blame(written, f"{error} ({place})", AGE_REMEDY, scan.participant)
+        return
+    found.entries.append(Entry(scan, file, written, age, sex, row.get("site")))
+
+
+def _scan_of(row: Row, written: str) -> ScanId:
+    entities = entities_of(Path(written).name)
+    participant = row.get("participant_id") or entities.get("sub", "") or written
+    session = row.get("session") or row.get("session_id") or entities.get("ses", "")
+    return ScanId(label(participant, "sub"), label(session, "ses"), entities.get("rec", ""))
+
+
+def _without_repeats(found: Found, place: str) -> Found:
+    """Leave out every scan that is named twice, and every file that stands for two scans."""
+    scans = Counter(entry.scan for entry in found.entries)
+    files = Counter(entry.path for entry in found.entries)
+    result = Found(problems=found.problems)
+    for entry in found.entries:
+        if files[entry.path] > 1:
+            result.blame(
+                entry.place,
+                f"is there {files[entry.path]} times in {place}",
+                "Keep one line",
+                entry.scan.participant,
+            )
+        elif scans[entry.scan] > 1:
+            result.blame(
+                entry.place,
+                f"has the same participant and session as another line of {place} ({entry.scan})",
+                "Tell them apart with a session column, or keep one",
+                entry.scan.participant,
+            )
+        else:
+            result.entries.append(entry)
+    return result

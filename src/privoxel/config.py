@@ -1,0 +1,189 @@
+"""A run's configuration: TOML or YAML in, frozen and checked settings out.
+
+Every section is one frozen model with its defaults; unknown keys and all errors are reported at
+once. A configuration names no path of a data set: the cohort is given on the command line.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from privoxel.errors import ConfigError
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortConfig(_Section):
+    """Which scans: simulated ones, or those of the folder or table given by ``--cohort``."""
+
+    kind: Literal["simulated", "real"] = "simulated"
+    resolution_mm: Annotated[float, Field(ge=1, le=10)] = 4.0
+    participants: Positive = Field(900, description="simulated participants")
+    sessions: Positive = Field(1, description="simulated scans a participant")
+    seed: int | None = Field(None, description="seed of the simulated people; default: the run's seed")
+    normalise: Literal["all", "brain"] = Field("all", description="voxels of the z-score")
+    where: Mapping[str, tuple[str, ...]] = Field({}, description="values of participants.tsv columns to keep")
+
+
+class SplitConfig(_Section):
+    """Who is a member: counts of participants, or fractions of the cohort."""
+
+    members: Annotated[float, Field(gt=0)] = 0.5
+    non_members: Annotated[float, Field(gt=0)] = 0.5
+    others: Annotated[float, Field(ge=0)] = Field(
+        0, description="a disjoint group that trains the null target"
+    )
+    validation: Annotated[float, Field(ge=0)] = Field(0, description="held out for the training curve only")
+    stratify: Literal["age"] | None = "age"
+    designs: Positive = Field(1, description="independent random memberships, one target each")
+
+
+class ModelConfig(_Section):
+    """One audited model."""
+
+    name: str = "cnn3d"
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    head: Literal["paper", "scaled"] = "paper"
+    scale: Annotated[float, Field(gt=0)] = 70.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    axis: Literal[0, 1, 2] = 0
+    epochs: Positive | None = Field(None, description="overrides [training] epochs for this model")
+    stated_mae: float | None = Field(None, description="MAE the model is known to reach, years")
+
+
+class TrainingConfig(_Section):
+    """Central training; the defaults are the paper's (Gupta et al. 2021, A.1; ISBI 2021, 3.3)."""
+
+    epochs: Positive = 100
+    batch_size: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    snapshot_every: Positive = Field(
+        10, description="epochs between snapshots; the last epoch is always kept"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    threads: Count = Field(0, description="CPU threads; 0 takes all")
+
+
+class SignalConfig(_Section):
+    """What is extracted for each scan; the attacks' needs are added by themselves."""
+
+    extra: tuple[str, ...] = ()
+    batch_size: Positive = 8
+
+
+class AttackConfig(_Section):
+    """Which attacks run, with what knowledge."""
+
+    names: tuple[str, ...] = ("all",)
+    primary: str = Field("abs-error", description="the one attack the verdict and the null are judged on")
+    protocol: Literal["reproduction", "audit"] = "audit"
+    repeats: Positive | None = Field(
+        None, description="draws of the leaked set (reproduction: 5) or attackers (audit: 4)"
+    )
+    null_target: tuple[str, ...] = Field((), description="attacks run on the null target besides the primary")
+
+
+class ReportConfig(_Section):
+    """What the report says and shows."""
+
+    title: str = "Membership-inference audit"
+    tolerated_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.6
+    slices: Count = Field(
+        4, description="simulated scans pictured; real ones only with --include-participants"
+    )
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    seed: int = 0
+    cohort: CohortConfig = CohortConfig()
+    split: SplitConfig = SplitConfig()
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = (ModelConfig(),)
+    training: TrainingConfig = TrainingConfig()
+    signals: SignalConfig = SignalConfig()
+    attacks: AttackConfig = AttackConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _models_are_distinct(self) -> "RunConfig":
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"models need distinct names, got {', '.join(names)}")
+        return self
+
+    def digest(self) -> str:
+        """Return a hash of every setting."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values that JSON and TOML can hold."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a configuration from a ``.toml``, ``.yaml`` or ``.yml`` file.
+
+    Raises:
+        ConfigError: naming every unknown key and every wrong value at once.
+    """
+    return parse_config(_read_mapping(path), where=str(path))
+
+
+def parse_config(settings: Mapping[str, Any], *, where: str = "configuration") -> RunConfig:
+    """Return checked settings from plain values; ``where`` names their origin in errors.
+
+    Raises:
+        ConfigError: naming every unknown key and every wrong value at once.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        lines = [f"  - {_key(e['loc'])}: {e['msg']}, got {_shown(e['input'])}" for e in error.errors()]
+        raise ConfigError(
+            f"{where} cannot be used ({len(lines)} found):\n" + "\n".join(lines) + "\nCorrect these keys."
+        ) from error
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "top level"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} needs to be a readable TOML or YAML file, got: {error}.") from error
+    if path.suffix in {".yaml", ".yml"}:
+        import yaml  # noqa: PLC0415 - only YAML users pay for it
+
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} needs valid YAML, got: {error}.") from error
+    else:
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} needs valid TOML, got: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} needs sections of settings, got {type(content).__name__}.")
+    return content

@@ -1,0 +1,97 @@
+"""The content of ``scores.npz``: per-scan scores, so that a report can be made again from it.
+
+Participants appear as integer codes only. Images are there only for simulated cohorts or on
+the user's explicit wish.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.evaluation.scored import Evaluated
+
+
+@final
+@dataclass(frozen=True)
+class TargetScores:
+    """Per-scan values of one target; all arrays are aligned.
+
+    ``age``, ``prediction``: years. ``gradient_norm``: norm of the whole gradient of the squared error, NaN
+    where it was not extracted. ``evaluated`` and ``controls`` map an attack's name to its scores.
+    """
+
+    age: FloatArray
+    prediction: FloatArray
+    gradient_norm: FloatArray
+    members: BoolArray
+    participants: IntArray
+    evaluated: Mapping[str, Evaluated]
+    controls: Mapping[str, Evaluated]
+
+
+@final
+@dataclass(frozen=True)
+class Archive:
+    """All targets, and the pictures that may be shown.
+
+    ``slices``: pictures × 3 planes (sagittal, coronal, axial) × height × width, uint8, with one caption each.
+    """
+
+    targets: Mapping[str, TargetScores]
+    slices: npt.NDArray[np.uint8] | None = None
+    captions: tuple[str, ...] = field(default=())
+
+    def save(self, path: Path) -> None:
+        """Write the archive as a compressed ``.npz``."""
+        arrays: dict[str, Any] = {"names": np.array(list(self.targets))}
+        for name, target in self.targets.items():
+            for key in ("age", "prediction", "gradient_norm", "members", "participants"):
+                arrays[f"{name}/{key}"] = getattr(target, key)
+            for kind in ("evaluated", "controls"):
+                group: Mapping[str, Evaluated] = getattr(target, kind)
+                arrays[f"{name}/{kind}"] = np.array(list(group), dtype=np.str_)
+                for attack, result in group.items():
+                    for key in ("scores", "thresholds", "members", "participants"):
+                        arrays[f"{name}/{kind}/{attack}/{key}"] = getattr(result, key)
+        if self.slices is not None:
+            arrays["slices"] = self.slices
+            arrays["captions"] = np.array(self.captions, dtype=np.str_)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Archive":
+        """Read an archive written by ``save``."""
+        with np.load(path, allow_pickle=False) as stored:
+            targets = {str(name): _read_target(stored, str(name)) for name in stored["names"]}
+            slices = stored.get("slices")
+            captions = tuple(map(str, stored["captions"])) if "captions" in stored else ()
+        return cls(targets, slices, captions)
+
+
+def _read_target(stored: Mapping[str, Any], name: str) -> TargetScores:
+    def group(kind: str) -> dict[str, Evaluated]:
+        return {
+            str(attack): Evaluated(
+                *(
+                    stored[f"{name}/{kind}/{attack}/{key}"]
+                    for key in ("scores", "thresholds", "members", "participants")
+                )
+            )
+            for attack in stored[f"{name}/{kind}"]
+        }
+
+    return TargetScores(
+        age=stored[f"{name}/age"],
+        prediction=stored[f"{name}/prediction"],
+        gradient_norm=stored[f"{name}/gradient_norm"],
+        members=stored[f"{name}/members"],
+        participants=stored[f"{name}/participants"],
+        evaluated=group("evaluated"),
+        controls=group("controls"),
+    )

@@ -1,0 +1,141 @@
+"""The content of ``results.json``: one versioned schema for machines, reports and comparisons.
+
+Fractions are 0-1, ages and errors are years. ``schema_version`` changes whenever a reader would
+have to; the JSON schema is ``results_schema()``.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = "1.0"
+
+METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(_Record):
+    """One estimate: ``value`` is null with a ``reason`` where the design cannot support it."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    method: str = ""
+    sd_repeats: float | None = None
+    reason: str = ""
+    paper: float | None = Field(None, description="value published by Gupta et al. 2021, if there is one")
+
+
+class AttackResult(_Record):
+    """One attack (or control) on one target."""
+
+    name: str
+    title: str
+    threat_model: str
+    signals: list[str]
+    metrics: dict[str, Metric]
+    n_members: int
+    n_non_members: int
+    n_leaked: int = Field(description="participants of known membership the adversary held, both classes")
+    repeats: int
+    notes: list[str] = []
+    seconds: float = 0.0
+
+
+class Utility(_Record):
+    """How well the audited model predicts age: mean absolute errors in years."""
+
+    members: float
+    non_members: float | None
+    validation: float | None = None
+    null: float = Field(description="MAE of predicting the mean training age for the non-members")
+    gap: float | None = Field(description="non-members minus members")
+    stated: float | None = Field(None, description="MAE the user says the model reaches")
+
+
+class TrainingPoint(_Record):
+    """One epoch of the training curve: mean absolute errors in years."""
+
+    epoch: int
+    train_mae: float
+    validation_mae: float | None = None
+
+
+class Target(_Record):
+    """One audited model under one membership design."""
+
+    name: str
+    model: str
+    design: dict[str, Any]
+    n_members: int
+    n_non_members: int
+    n_excluded: int = 0
+    utility: Utility
+    training: list[TrainingPoint] = []
+    attacks: list[AttackResult]
+    controls: list[AttackResult]
+
+
+class AttackSummary(_Record):
+    """One attack averaged over targets of the same model: the claim about the recipe."""
+
+    name: str
+    model: str
+    n_targets: int
+    metrics: dict[str, Metric]
+
+
+class Verdict(_Record):
+    """The answer in one sentence, and the numbers behind it."""
+
+    outcome: Literal["leak shown", "no leak above the limit", "inconclusive", "refused"]
+    sentence: str
+    reasons: list[str] = []
+    primary_attack: str
+    auc: Metric | None
+    minimal_detectable_auc: float | None
+    tolerated_auc: float
+
+
+class CohortSummary(_Record):
+    """The cohort, without anything that identifies a participant."""
+
+    name: str
+    is_simulated: bool
+    participants: int
+    scans: int
+    grid_shape: list[int]
+    voxel_mm: float
+    age_mean: float
+    age_sd: float
+    age_min: float
+    age_max: float
+    sites: dict[str, int]
+    history: list[str]
+    skipped: list[str] = Field([], description="scans left out and why, participants named by keyed hash")
+
+
+class Results(_Record):
+    """Everything a report needs, besides the per-scan scores in ``scores.npz``."""
+
+    schema_version: str = SCHEMA_VERSION
+    title: str
+    created: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    seed: int
+    config: dict[str, Any]
+    cohort: CohortSummary
+    targets: list[Target]
+    summary: list[AttackSummary]
+    verdict: Verdict
+    seconds: dict[str, float] = {}
+
+
+def results_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``results.json``."""
+    return Results.model_json_schema()

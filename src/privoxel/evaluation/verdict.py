@@ -1,0 +1,208 @@
+"""The audit's answer in one sentence: leak shown, no leak above the limit, inconclusive, or refused.
+
+The rules are fixed and pure: they read estimates and errors, and nothing else. Their order is that of
+``decide``: a model that does not work on its own members is judged first, since a wrong preprocessing
+looks like perfect privacy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+from privoxel.evaluation.metrics import minimal_detectable_auc, to_metric
+from privoxel.evaluation.results import Utility, Verdict
+from privoxel.evaluation.scored import Estimate
+
+Outcome = Literal["leak shown", "no leak above the limit", "inconclusive", "refused"]
+
+DISCLAIMER = "Not a legal finding."
+
+MEMBERS_BELOW_NULL = 0.9
+"""The members' MAE may be at most this share of the null MAE."""
+
+STATED_FACTOR = 1.5
+"""The measured MAE may differ from the stated one by at most this factor, either way."""
+
+STANDARD_ERRORS = 2.0
+"""A difference between two MAEs must exceed this many standard errors to count."""
+
+
+@final
+@dataclass(frozen=True)
+class VerdictInputs:
+    """What a verdict rests on.
+
+    ``auc``: of the primary attack, None where there are no non-members. ``access``: what the adversary holds,
+    as in "with black-box access". ``n_members``, ``n_non_members``: evaluated participants, or their
+    effective numbers. ``utility``: mean absolute errors in years; ``members_mae_se``,
+    ``non_members_mae_se``: their standard errors. ``control``: AUC from covariates only; ``excess``: paired
+    difference of the attack's AUC and that control's. ``null``: AUC between two halves of the non-members.
+    ``tolerated_auc``: the limit below which a leak is tolerated.
+    """
+
+    primary_attack: str
+    auc: Estimate | None
+    n_members: float
+    n_non_members: float
+    utility: Utility
+    access: str = "black-box"
+    members_mae_se: float = 0.0
+    non_members_mae_se: float = 0.0
+    control: Estimate | None = None
+    excess: Estimate | None = None
+    null: Estimate | None = None
+    tolerated_auc: float = 0.6
+
+
+def decide(inputs: VerdictInputs) -> Verdict:
+    """Return the verdict on one target.
+
+    Refused where the model seems not to work or there is nobody to compare with. A leak is shown
+    when the AUC's interval lies above 0.5 and, if covariates alone beat guessing, the excess over them lies
+    above 0. No leak above the limit when the interval lies below ``tolerated_auc``. Otherwise inconclusive.
+
+    Raises:
+        ValueError: if ``tolerated_auc`` does not lie between 0.5 and 1.
+    """
+    if not 0.5 < inputs.tolerated_auc <= 1.0:
+        raise ValueError(
+            f"tolerated_auc needs a value above 0.5 and at most 1, got {inputs.tolerated_auc}. 0.6 is usual."
+        )
+    refusals = refusal_reasons(inputs)
+    estimate = inputs.auc
+    if refusals or estimate is None:
+        return _verdict(inputs, "refused", f"No verdict is given: {refusals[0]}.", refusals)
+    reasons = _warnings(inputs, estimate)
+    if _ends(estimate)[0] > 0.5:
+        if not _explained_by_covariates(inputs):
+            return _verdict(inputs, "leak shown", f"A leak is shown: {_ranking(inputs)}.", reasons)
+        reasons.insert(0, _control_reason(inputs))
+    if _ends(estimate)[1] < inputs.tolerated_auc:
+        sentence = f"No leak above the limit of {_percent(inputs.tolerated_auc)}: {_ranking(inputs)}."
+        return _verdict(inputs, "no leak above the limit", sentence, reasons)
+    return _verdict(inputs, "inconclusive", _inconclusive_sentence(inputs), reasons)
+
+
+def refusal_reasons(inputs: VerdictInputs) -> list[str]:
+    """Return every reason why no verdict may be given; empty where one may.
+
+    No members or non-members; a members' MAE above 0.9 of the null MAE, or within two standard errors of
+    it; an MAE on unseen participants (on members where there are none) more than 1.5 times above or below
+    what is stated, by more than two standard errors.
+    """
+    utility, reasons = inputs.utility, []
+    if inputs.auc is None or inputs.auc.value is None or min(inputs.n_members, inputs.n_non_members) < 1:
+        reasons.append("there are no members or no non-members to compare")
+    clearance = STANDARD_ERRORS * inputs.members_mae_se
+    if not utility.members < min(MEMBERS_BELOW_NULL * utility.null, utility.null - clearance):
+        reasons.append(
+            f"the model's error on its own members ({utility.members:.1f} years) is not clearly below that "
+            f"of predicting the mean age ({utility.null:.1f} years), and wrong preprocessing or membership "
+            "would look like perfect privacy"
+        )
+    measured, group, error = (
+        (utility.members, "members", inputs.members_mae_se)
+        if utility.non_members is None
+        else (utility.non_members, "non-members", inputs.non_members_mae_se)
+    )
+    if utility.stated is not None and _is_far(measured, utility.stated, error):
+        reasons.append(
+            f"the model's error on {group} ({measured:.1f} years) is far from the stated "
+            f"{utility.stated:.1f} years, so it may not be run as it was trained"
+        )
+    return reasons
+
+
+def _is_far(measured: float, stated: float, standard_error: float) -> bool:
+    outside = not stated / STATED_FACTOR <= measured <= stated * STATED_FACTOR
+    return outside and abs(measured - stated) > STANDARD_ERRORS * standard_error
+
+
+def _explained_by_covariates(inputs: VerdictInputs) -> bool:
+    """Return whether covariates alone beat guessing and the attack is not shown to beat them."""
+    if inputs.control is None or not _ends(inputs.control)[0] > 0.5:
+        return False
+    return inputs.excess is None or not _ends(inputs.excess)[0] > 0.0
+
+
+def _warnings(inputs: VerdictInputs, estimate: Estimate) -> list[str]:
+    reasons = []
+    if inputs.null is not None and not _ends(inputs.null)[0] <= 0.5 <= _ends(inputs.null)[1]:
+        reasons.append(
+            "Warning: the attack tells two random halves of the non-members apart "
+            f"({_interval(inputs.null)}), so its result may be an artefact"
+        )
+    if _ends(estimate)[1] < 0.5:
+        reasons.append(
+            "Warning: the attack ranks non-members above members more often than not; check that the two "
+            "lists are not swapped"
+        )
+    return reasons
+
+
+def _control_reason(inputs: VerdictInputs) -> str:
+    beyond = "was not compared with that"
+    if inputs.excess is not None and inputs.excess.low is not None:
+        low, high = (100.0 * end for end in _ends(inputs.excess))
+        beyond = f"does not clearly exceed that (excess {low:.0f} to {high:.0f} points)"
+    share = _percent((inputs.control and inputs.control.value) or 0.5)
+    return (
+        f"age, sex and site alone rank members above non-members {share} of the time, and the attack {beyond}"
+    )
+
+
+def _ends(estimate: Estimate) -> tuple[float, float]:
+    """Return the interval's ends; all real numbers where there is no interval."""
+    low = -math.inf if estimate.low is None else estimate.low
+    return low, math.inf if estimate.high is None else estimate.high
+
+
+def _ranking(inputs: VerdictInputs) -> str:
+    estimate = inputs.auc or Estimate(None, None, None)
+    return (
+        f"with {inputs.access} access, an adversary ranks a random member above a random non-member "
+        f"{_percent(estimate.value or 0.0)} of the time ({_interval(estimate)}; 50 % is guessing)"
+    )
+
+
+def _inconclusive_sentence(inputs: VerdictInputs) -> str:
+    return (
+        f"Inconclusive: {_ranking(inputs)}, which neither shows a leak nor rules out one above "
+        f"{_percent(inputs.tolerated_auc)}."
+    )
+
+
+def _interval(estimate: Estimate) -> str:
+    low, high = _ends(estimate)
+    if math.isinf(low) or math.isinf(high):
+        return "no interval"
+    return f"{100 * estimate.level:g} % interval {_number(low)} to {_percent(high)}"
+
+
+def _number(fraction: float) -> str:
+    """Return a percentage without its sign, with a decimal where whole numbers would mislead at 50 %."""
+    whole = f"{100 * fraction:.0f}"
+    return f"{100 * fraction:.1f}" if whole in {"50", "100"} and fraction not in {0.5, 1.0} else whole
+
+
+def _percent(fraction: float) -> str:
+    return f"{_number(fraction)} %"
+
+
+def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: list[str]) -> Verdict:
+    has_both = min(inputs.n_members, inputs.n_non_members) >= 1
+    detectable = minimal_detectable_auc(inputs.n_members, inputs.n_non_members) if has_both else None
+    if detectable is not None:
+        power = (
+            f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
+        )
+        reasons = [*reasons, power]
+    return Verdict(
+        outcome=outcome,
+        sentence=sentence,
+        reasons=reasons,
+        primary_attack=inputs.primary_attack,
+        auc=None if inputs.auc is None else to_metric(inputs.auc),
+        minimal_detectable_auc=detectable,
+        tolerated_auc=inputs.tolerated_auc,
+    )

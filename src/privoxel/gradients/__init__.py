@@ -1,0 +1,1 @@
+"""Per-sample gradients, shared by signals, private training and gradient projection."""

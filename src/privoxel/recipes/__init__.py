@@ -1,0 +1,1 @@
+"""Whole pieces of work: the audit, its plan, its parts."""

@@ -1,0 +1,118 @@
+"""From judged targets to ``Results``: estimates with intervals, controls beside them, and a verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from privoxel.attacks import ATTACKS, CONTROLS
+from privoxel.config import RunConfig
+from privoxel.evaluation.metrics import all_metrics, to_metric
+from privoxel.evaluation.results import AttackResult, CohortSummary, Results, Target
+from privoxel.evaluation.scored import Evaluated
+from privoxel.recipes.concluding import summarise, verdict_of
+from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.published import published_accuracy
+from privoxel.seeding import Streams
+
+NULL_TARGET = "null_target"
+CONTROL_TITLES = {
+    COVARIATES_ONLY: "Age, sex and site only",
+    PSEUDO_MEMBERS: "Non-members in two random halves",
+}
+
+
+def assemble_results(
+    judged: Sequence[Judged], *, config: RunConfig, cohort: CohortSummary, facts: Mapping[str, Any]
+) -> Results:
+    """Return the results of a run; null targets appear as controls of the targets they stand beside."""
+    targets = [_target(one, _null_beside(one, judged), config) for one in judged if not one.plan.is_null]
+    real = [one for one in judged if not one.plan.is_null]
+    return Results(
+        title=config.report.title,
+        created=facts["created"],
+        versions=facts["versions"],
+        machine=facts["machine"],
+        seed=config.seed,
+        config=config.to_dict(),
+        cohort=cohort,
+        targets=targets,
+        summary=summarise(real, config),
+        verdict=verdict_of(real, config),
+        seconds=facts["seconds"],
+    )
+
+
+def _null_beside(one: Judged, judged: Sequence[Judged]) -> Judged | None:
+    same = (other for other in judged if other.plan.is_null and other.plan.name == f"{one.plan.name}-null")
+    return next(same, None)
+
+
+def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
+    design = one.plan.design
+    attacks = [
+        _attack_result(name, name, one, evaluated, config) for name, evaluated in one.scores.evaluated.items()
+    ]
+    controls = [_attack_result(name, name, one, e, config) for name, e in one.scores.controls.items()]
+    if null is not None:
+        controls += [
+            _attack_result(f"{NULL_TARGET}:{name}", name, null, e, config)
+            for name, e in null.scores.evaluated.items()
+        ]
+    return Target(
+        name=one.plan.name,
+        model=one.plan.model.name,
+        design={
+            "number": one.plan.number,
+            "protocol": config.attacks.protocol,
+            "participants": {
+                "members": len(design.members),
+                "non_members": len(design.non_members),
+                "others": len(design.others),
+                "validation": len(design.validation),
+            },
+            "null_target_mae": None if null is None else null.utility.model_dump(mode="json"),
+        },
+        n_members=len(design.members),
+        n_non_members=len(design.non_members),
+        n_excluded=len(design.others) + len(design.validation),
+        utility=one.utility,
+        training=list(one.curve),
+        attacks=attacks,
+        controls=controls,
+    )
+
+
+def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, config: RunConfig) -> AttackResult:
+    described = _described(name, config)
+    facts = one.facts[name]
+    is_control = key != name or name in {COVARIATES_ONLY, PSEUDO_MEMBERS}
+    rng = Streams(config.seed).generator(f"bootstrap/{one.plan.name}/{key}")
+    paper = None if is_control else published_accuracy(one.plan.model.name, name)
+    metrics = {
+        metric: to_metric(estimate, paper=paper if metric == "balanced_accuracy" else None)
+        for metric, estimate in all_metrics(evaluated, rng).items()
+    }
+    title = described.title
+    if name in CONTROL_TITLES:
+        title = CONTROL_TITLES[name]
+        title += f" ({described.title})" if name == PSEUDO_MEMBERS else ""
+    elif key != name:
+        title = f"Model without the members ({described.title})"
+    return AttackResult(
+        name=key,
+        title=title,
+        threat_model=str(described.threat_model),
+        signals=sorted(described.requires),
+        metrics=metrics,
+        n_members=evaluated.n_members,
+        n_non_members=evaluated.n_non_members,
+        n_leaked=facts.n_leaked,
+        repeats=len(evaluated.scores),
+        notes=list(facts.notes),
+        seconds=facts.seconds,
+    )
+
+
+def _described(name: str, config: RunConfig) -> Any:
+    if name == COVARIATES_ONLY:
+        return CONTROLS["covariates-only"]
+    return ATTACKS[config.attacks.primary if name == PSEUDO_MEMBERS else name]

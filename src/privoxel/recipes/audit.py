@@ -1,0 +1,234 @@
+"""The audit: cohort → split → train → snapshots → signals → attacks → evaluation → report.
+
+``run_audit`` is the whole pipeline. Each stage is finished in the run folder before the next begins, so
+that a killed run continues where it stopped.
+"""
+
+import datetime
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from privoxel.attacks.base import Attack
+from privoxel.cohort.base import Cohort
+from privoxel.cohort.splits import Design, draw_design
+from privoxel.config import RunConfig
+from privoxel.evaluation.archive import Archive
+from privoxel.evaluation.results import Results
+from privoxel.progress import Progress, Silent
+from privoxel.recipes.assemble import assemble_results
+from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
+from privoxel.recipes.environment import machine_facts, version_facts
+from privoxel.recipes.judging import Judged, judge
+from privoxel.recipes.plan import check_disk, chosen_attacks, estimate_needs, plan_targets
+from privoxel.recipes.rewrite import read_results, rewrite_report
+from privoxel.recipes.target import TargetPlan, Workplace
+from privoxel.report import mid_slices, results_tsv, write_report
+from privoxel.seeding import Streams
+from privoxel.store import RunFolder, atomic_path, open_run, write_json, write_text
+from privoxel.training.runtime import choose_runtime
+
+logger = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; none of these changes a number in it.
+
+    ``cohort`` is the folder or table of a real cohort, ``root`` the folder its table's paths may point into.
+    """
+
+    cohort: Path | None = None
+    root: Path | None = None
+    resume: bool = False
+    skip_bad: bool = False
+    include_participants: bool = False
+    progress: Progress = field(default_factory=Silent)
+
+
+class Outcome(NamedTuple):
+    """What a run leaves: its results, and where its report is."""
+
+    results: Results
+    report: Path
+
+
+def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
+    """Run the whole audit of ``config`` in the folder ``output`` and return its results.
+
+    Raises:
+        PrivoxelError: for bad settings, cohorts or folders; finished stages are kept.
+    """
+    cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
+    attacks = chosen_attacks(config)
+    runtime = choose_runtime(config.training)
+    facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
+    settings = {
+        "config": config.to_dict(),
+        "cohort": cohort.name,
+        "participants": len(cohort.covariates.participants),
+    }
+    folder = open_run(output, settings, resume=options.resume, facts=facts)
+    if folder.is_complete:
+        return Outcome(read_results(output), rewrite_report(output))
+    with _log_file(folder):
+        clock = _Clock()
+        _write_config(folder, config)
+        cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
+        clock.lap("volumes")
+        designs = draw_designs(config, cohort)
+        _record_designs(folder, designs)
+        workplace = Workplace(config, cohort, folder, runtime, options.progress)
+        plans = plan_targets(config, designs)
+        needs = estimate_needs(plans, config, cohort, runtime)
+        _announce(f"{len(plans)} models to train: {needs}.", options.progress)
+        check_disk(needs, folder.path)
+        judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
+        pictures = _pictures(cohort, config, include=options.include_participants)
+        results = assemble_results(
+            judged,
+            config=config,
+            cohort=summarise_cohort(cohort, folder),
+            facts=facts | {"created": _now(), "seconds": clock.laps},
+        )
+        report = _write_outputs(folder, results, _archive(judged, pictures))
+    return Outcome(results, report)
+
+
+def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
+    """Return the memberships of the run: one random design per target and model."""
+    split = config.split
+    streams = Streams(config.seed).child("design")
+    return tuple(
+        draw_design(
+            cohort.covariates,
+            streams.generator(str(k)),
+            members=_size(split.members),
+            non_members=_size(split.non_members),
+            others=_size(split.others),
+            validation=_size(split.validation),
+            stratify=split.stratify,
+        )
+        for k in range(split.designs)
+    )
+
+
+def _size(value: float) -> int | float:
+    return int(value) if value >= 1 or value == 0 else value
+
+
+def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
+    """Return what ``run_audit`` would do: participants, targets, attacks, time and disk. Nothing is written.
+
+    Raises:
+        PrivoxelError: for the bad settings and cohorts that ``run_audit`` would refuse before reading
+        volumes.
+    """
+    cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
+    plans = plan_targets(config, draw_designs(config, cohort))
+    needs = estimate_needs(plans, config, cohort, choose_runtime(config.training))
+    return {
+        "cohort": repr(cohort),
+        "targets": [f"{plan.name}: {len(plan.trained_on)} participants" for plan in plans],
+        "attacks": list(chosen_attacks(config)),
+        "needs": str(needs),
+    }
+
+
+def _timed(clock: "_Clock", plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
+    _announce(f"Target {plan.name}", workplace.progress)
+    judged = judge(plan, attacks, workplace)
+    clock.lap(plan.name)
+    return judged
+
+
+def _archive(judged: Sequence[Judged], pictures: tuple[Any, tuple[str, ...]]) -> Archive:
+    slices, captions = pictures
+    return Archive({j.plan.name: j.scores for j in judged if not j.plan.is_null}, slices, captions)
+
+
+def _pictures(cohort: Cohort, config: RunConfig, *, include: bool) -> tuple[Any, tuple[str, ...]]:
+    """Return mid slices of a few scans spread over age; real ones only if ``include``."""
+    wanted = config.report.slices
+    if not wanted or not (cohort.is_simulated or include):
+        return None, ()
+    ages = cohort.covariates.age
+    order = ages.argsort()
+    rows = [int(order[round(k * (len(order) - 1) / max(wanted - 1, 1))]) for k in range(wanted)]
+    pictures = np.stack([mid_slices(cohort.volume(row)) for row in rows])
+    kind = "simulated, " if cohort.is_simulated else ""
+    return pictures, tuple(f"{kind}{ages[row]:.0f} years" for row in rows)
+
+
+def _write_config(folder: RunFolder, config: RunConfig) -> None:
+    import tomli_w  # noqa: PLC0415 - only runs write configurations
+
+    write_text(folder.path / "config.toml", tomli_w.dumps(config.to_dict()))
+
+
+def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
+    groups = ("members", "non_members", "others", "validation")
+    folder.record(
+        designs=[{g: [folder.hashed(p) for p in getattr(design, g)] for g in groups} for design in designs]
+    )
+
+
+def _write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:
+    write_json(folder.path / "results.json", results.model_dump(mode="json"))
+    write_text(folder.path / "results.tsv", results_tsv(results))
+    with atomic_path(folder.path / "scores.npz") as temporary:
+        archive.save(temporary)
+    report = folder.path / "report.html"
+    write_report(results, archive, report)
+    shutil.rmtree(folder.path / "state", ignore_errors=True)
+    folder.record(complete=True)
+    return report
+
+
+def _announce(text: str, progress: Progress) -> None:
+    logger.info(text)
+    progress.say(text)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _log_file(folder: RunFolder) -> Any:
+    """Send the package's log to ``logs/run.log`` for the length of a block."""
+    path = folder.path / "logs" / "run.log"
+    path.parent.mkdir(exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package = logging.getLogger("privoxel")
+    package.addHandler(handler)
+    level = package.level
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        package.removeHandler(handler)
+        handler.close()
+
+
+class _Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = round(now - self._last, 2)
+        self._last = now

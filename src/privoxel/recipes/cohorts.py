@@ -1,0 +1,76 @@
+"""From a configuration to a cohort whose volumes are cached and memory-mapped."""
+
+from pathlib import Path
+
+import numpy as np
+
+from privoxel.cohort.base import Cohort, Grid
+from privoxel.cohort.cache import cache_volumes
+from privoxel.config import RunConfig
+from privoxel.errors import ConfigError
+from privoxel.evaluation.results import CohortSummary
+from privoxel.progress import Progress
+from privoxel.store import RunFolder
+
+
+def describe_cohort(
+    config: RunConfig, path: Path | None, *, skip_bad: bool, root: Path | None = None
+) -> Cohort:
+    """Return the cohort that ``config`` asks for, volumes not yet read.
+
+    Raises:
+        ConfigError: if a real cohort is asked for without a path, or a simulated one with it.
+        ProblemsError: listing every fault of a real cohort, unless ``skip_bad``.
+    """
+    settings = config.cohort
+    if settings.kind == "simulated":
+        if path is not None:
+            raise ConfigError(
+                "A simulated cohort needs no --cohort, got one. Set [cohort] kind = 'real' or drop --cohort."
+            )
+        from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort  # noqa: PLC0415 - imports torch
+
+        seed = config.seed if settings.seed is None else settings.seed
+        simulator = SimulatorConfig(
+            seed=seed, resolution_mm=settings.resolution_mm, sessions=settings.sessions
+        )
+        return simulate_cohort(simulator, settings.participants)
+    if path is None:
+        raise ConfigError("A real cohort needs --cohort DIR (a BIDS folder or a table), got none. Add it.")
+    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
+
+    grid = Grid.mni(settings.resolution_mm)
+    return load_cohort(
+        path, grid=grid, normalise=settings.normalise, where=settings.where, skip_bad=skip_bad, root=root
+    )
+
+
+def read_cohort(cohort: Cohort, *, skip_bad: bool, progress: Progress) -> Cohort:
+    """Return ``cohort`` with its volumes cached on disk and memory-mapped."""
+    with progress.task("volumes", len(cohort)) as task:
+        return cache_volumes(cohort, skip_bad=skip_bad, progress=task.advance)
+
+
+def summarise_cohort(cohort: Cohort, folder: RunFolder) -> CohortSummary:
+    """Return what a report may say of a cohort: no ids, skipped participants by keyed hash."""
+    ages = cohort.covariates.age
+    sites, counts = np.unique(cohort.covariates.site, return_counts=True)
+    skipped = [
+        f"{folder.hashed(p.participant) if p.participant else 'scan'}: {p.what}. {p.remedy}"
+        for p in cohort.problems
+    ]
+    return CohortSummary(
+        name=cohort.name,
+        is_simulated=cohort.is_simulated,
+        participants=len(cohort.covariates.participants),
+        scans=len(cohort),
+        grid_shape=list(cohort.grid.shape),
+        voxel_mm=cohort.grid.voxel_mm,
+        age_mean=float(ages.mean()),
+        age_sd=float(ages.std()),
+        age_min=float(ages.min()),
+        age_max=float(ages.max()),
+        sites={str(site) or "unknown": int(n) for site, n in zip(sites, counts, strict=True)},
+        history=list(cohort.history),
+        skipped=skipped,
+    )

@@ -1,0 +1,121 @@
+"""What follows from all targets together: a summary of every attack, and the verdict."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from privoxel.attacks import ATTACKS
+from privoxel.config import RunConfig
+from privoxel.evaluation.combine import all_over_targets, over_targets
+from privoxel.evaluation.metrics import paired_auc_difference, to_metric
+from privoxel.evaluation.results import AttackSummary, Utility, Verdict
+from privoxel.evaluation.scored import Estimate, Evaluated
+from privoxel.evaluation.verdict import VerdictInputs, decide
+from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.published import published_accuracy
+from privoxel.seeding import Streams
+
+
+def summarise(judged: Sequence[Judged], config: RunConfig) -> list[AttackSummary]:
+    """Return every attack and control averaged over the targets of each model."""
+    return [
+        _summary(name, mine, config)
+        for mine in by_model(judged)
+        for name in (*mine[0].scores.evaluated, *mine[0].scores.controls)
+    ]
+
+
+def by_model(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Return the targets grouped by model, in the order of the models."""
+    models = dict.fromkeys(one.plan.model.name for one in judged)
+    return [[one for one in judged if one.plan.model.name == model] for model in models]
+
+
+def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackSummary:
+    model = targets[0].plan.model.name
+    rng = Streams(config.seed).generator(f"bootstrap/summary/{model}/{name}")
+    estimates = all_over_targets([_scores(one, name) for one in targets], rng)
+    paper = published_accuracy(model, name)
+    metrics = {
+        key: to_metric(estimate, paper=paper if key == "balanced_accuracy" else None)
+        for key, estimate in estimates.items()
+    }
+    return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+
+
+def _scores(one: Judged, name: str) -> Evaluated:
+    return one.scores.evaluated[name] if name in one.scores.evaluated else one.scores.controls[name]
+
+
+def verdict_of(judged: Sequence[Judged], config: RunConfig) -> Verdict:
+    """Return the verdict on the model whose primary attack does best.
+
+    With several models the interval is widened (Bonferroni), as the worst of several is a selected one.
+    """
+    groups = by_model(judged)
+    level = 1.0 - 0.05 / len(groups)
+    aucs = [_over(mine, config.attacks.primary, config, level) for mine in groups]
+    worst = max(range(len(groups)), key=lambda k: aucs[k].value or 0.0)
+    verdict = decide(_inputs(groups[worst], aucs[worst], config))
+    model = groups[worst][0].plan.model.name
+    note = (
+        f"The verdict is on {model}, the most exposed of {len(groups)} models; its interval is wider for that"
+    )
+    extra = [note] if len(groups) > 1 else []
+    return verdict.model_copy(update={"reasons": [*verdict.reasons, *extra]})
+
+
+def _over(targets: Sequence[Judged], name: str, config: RunConfig, level: float = 0.95) -> Estimate:
+    model = targets[0].plan.model.name
+    rng = Streams(config.seed).generator(f"bootstrap/verdict/{model}/{name}")
+    return over_targets([_scores(one, name) for one in targets], "auc", rng=rng, level=level)
+
+
+def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> VerdictInputs:
+    primary = config.attacks.primary
+    members_se, non_members_se = _standard_errors(targets)
+    return VerdictInputs(
+        primary_attack=primary,
+        auc=auc,
+        n_members=min(_scores(one, primary).n_members for one in targets),
+        n_non_members=min(_scores(one, primary).n_non_members for one in targets),
+        utility=_mean_utility([one.utility for one in targets]),
+        access=str(ATTACKS[primary].threat_model),
+        members_mae_se=members_se,
+        non_members_mae_se=non_members_se,
+        control=_over(targets, COVARIATES_ONLY, config),
+        excess=_excess(targets, primary),
+        null=_over(targets, PSEUDO_MEMBERS, config),
+        tolerated_auc=config.report.tolerated_auc,
+    )
+
+
+def _excess(targets: Sequence[Judged], primary: str) -> Estimate:
+    """Return the attack's AUC minus that of covariates alone, the mean of the targets' paired intervals."""
+    singles = [
+        paired_auc_difference(one.scores.evaluated[primary], one.scores.controls[COVARIATES_ONLY])
+        for one in targets
+    ]
+    value, low, high = (
+        float(np.mean([getattr(single, end) for single in singles])) for end in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, singles[0].level, singles[0].method)
+
+
+def _mean_utility(utilities: Sequence[Utility]) -> Utility:
+    def mean(name: str) -> float | None:
+        values = [getattr(utility, name) for utility in utilities]
+        return None if any(value is None for value in values) else float(np.mean(values))
+
+    return Utility.model_validate({name: mean(name) for name in Utility.model_fields})
+
+
+def _standard_errors(targets: Sequence[Judged]) -> tuple[float, float]:
+    """Return the standard errors of the members' and the non-members' MAE (years), mean over targets."""
+    errors = []
+    for one in targets:
+        error = np.abs(one.scores.prediction - one.scores.age)
+        groups = (error[one.scores.members], error[~one.scores.members])
+        errors.append([float(group.std(ddof=1)) / np.sqrt(len(group)) for group in groups])
+    members, non_members = np.mean(errors, axis=0)
+    return float(members), float(non_members)

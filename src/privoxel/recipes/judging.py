@@ -1,0 +1,140 @@
+"""Judging one target: attacks and controls on its signals, kept so that a killed run need not repeat them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from privoxel.attacks import CONTROLS
+from privoxel.attacks.base import Attack
+from privoxel.config import AttackConfig
+from privoxel.evaluation.archive import Archive, TargetScores
+from privoxel.evaluation.draws import AUDIT_FOLDS, Draw, audit_draws, pseudo_members, reproduction_draws
+from privoxel.evaluation.results import TrainingPoint, Utility
+from privoxel.recipes.attacking import Attacked, run_attack, run_attacks
+from privoxel.recipes.plan import attacks_on
+from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
+from privoxel.seeding import Streams
+from privoxel.signals.extract import total_norm
+from privoxel.signals.table import Membership, SignalTable
+
+COVARIATES_ONLY = "covariates_only"
+PSEUDO_MEMBERS = "null_pseudo_members"
+REPRODUCTION_REPEATS = 5
+
+
+class AttackFacts(NamedTuple):
+    """What is known of an attack's run besides its scores."""
+
+    notes: tuple[str, ...]
+    n_leaked: int
+    seconds: float
+
+
+class Judged(NamedTuple):
+    """A judged target: how well it predicts, and every attack's and control's scores."""
+
+    plan: TargetPlan
+    curve: tuple[TrainingPoint, ...]
+    utility: Utility
+    scores: TargetScores
+    facts: Mapping[str, AttackFacts]
+
+
+def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
+    """Return the judged target of ``plan``, from the run folder where it was finished before."""
+    mine = attacks_on(plan, attacks, workplace.config)
+    observed = observe(plan, mine, workplace)
+    curve = tuple(TrainingPoint(**point._asdict()) for point in observed.curve)
+    folder, step = workplace.folder, f"{plan.name}/attacks"
+    kept = folder.path / "state" / plan.name / "scores.npz"
+    if folder.done(step) and kept.exists():
+        scores = Archive.load(kept).targets[plan.name]
+        facts = {
+            name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
+        }
+        return Judged(plan, curve, _utility(observed), scores, facts)
+    attacked, controls = _attack(observed, mine, workplace)
+    scores = _scores(observed, attacked, controls, workplace)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    Archive({plan.name: scores}).save(kept)
+    facts = {
+        name: AttackFacts(a.notes, a.n_leaked, round(a.seconds, 2))
+        for name, a in (*attacked.items(), *controls.items())
+    }
+    folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
+    return Judged(plan, curve, _utility(observed), scores, facts)
+
+
+def _attack(
+    observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace
+) -> tuple[Mapping[str, Attacked], Mapping[str, Attacked]]:
+    """Return attacks and controls; every model under one design meets the same adversary's draws."""
+    settings, table = workplace.config.attacks, observed.table
+    streams = Streams(workplace.config.seed).child(f"attacks/{observed.plan.number}")
+    draws = adversary_draws(table, settings, streams)
+    ready = [with_tail(attack, observed.model) for attack in attacks]
+    people = workplace.people
+    attacked = run_attacks(ready, table, draws, people=people, streams=streams, progress=workplace.progress)
+    if observed.plan.is_null:
+        return attacked, {}
+    covariates = run_attack(CONTROLS["covariates-only"], table, draws, people=people, streams=streams)
+    primary = next(attack for attack in ready if attack.name == settings.primary)
+    null, null_draws = _pseudo_members(table, settings, streams.child("pseudo-members"))
+    pseudo = run_attack(primary, null, null_draws, people=people, streams=streams.child("pseudo-members"))
+    return attacked, {COVARIATES_ONLY: covariates, PSEUDO_MEMBERS: pseudo}
+
+
+def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:
+    """Return whom the adversary holds and whom it is judged on, for each repeat of the protocol."""
+    membership, codes = table.membership[0], table.covariates.participant_index
+    rng = streams.generator("draws")
+    if config.protocol == "reproduction":
+        return reproduction_draws(membership, codes, repeats=config.repeats or REPRODUCTION_REPEATS, rng=rng)
+    return audit_draws(membership, codes, folds=config.repeats or AUDIT_FOLDS, rng=rng)
+
+
+def _pseudo_members(
+    table: SignalTable, config: AttackConfig, streams: Streams
+) -> tuple[SignalTable, tuple[Draw, ...]]:
+    """Return the non-members, half of whom are called members at random, and draws of them."""
+    halves = pseudo_members(
+        table.membership[0], table.covariates.participant_index, streams.generator("halves")
+    )
+    judged = halves != Membership.EXCLUDED
+    null = table.select(judged).with_membership(halves[judged] == Membership.MEMBER)
+    return null, adversary_draws(null, config, streams)
+
+
+def _utility(observed: Observed) -> Utility:
+    table, members = observed.table, observed.table.is_member()
+    error = np.abs(table.error())
+    inside, outside = float(error[members].mean()), float(error[~members].mean())
+    validation = observed.curve[-1].validation_mae if observed.curve else None
+    return Utility(
+        members=inside,
+        non_members=outside,
+        validation=validation,
+        null=float(np.abs(table.age[~members] - observed.train_age).mean()),
+        gap=outside - inside,
+        stated=observed.plan.model.stated_mae,
+    )
+
+
+def _scores(
+    observed: Observed,
+    attacked: Mapping[str, Attacked],
+    controls: Mapping[str, Attacked],
+    workplace: Workplace,
+) -> TargetScores:
+    table = observed.table
+    people = workplace.people
+    return TargetScores(
+        age=table.age,
+        prediction=table.age + table.error(),
+        gradient_norm=total_norm(table),
+        members=table.is_member(),
+        participants=np.array([people[scan.participant] for scan in table.scans]),
+        evaluated={name: a.evaluated for name, a in attacked.items()},
+        controls={name: a.evaluated for name, a in controls.items()},
+    )

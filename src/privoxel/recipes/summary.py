@@ -1,0 +1,45 @@
+"""Results on a terminal: one row an attack."""
+
+from rich.table import Table
+
+from privoxel.evaluation.results import AttackSummary, Metric, Results
+
+TRUE_POSITIVES = "tpr_at_fpr_0.05"
+
+
+def summary_table(results: Results) -> Table:
+    """Return a table of every attack's main metrics, over all targets; a star marks the primary one."""
+    table = Table(box=None, pad_edge=False, title=None)
+    table.add_column("", no_wrap=True)
+    for heading in ("AUC (95 %)", "balanced acc.", "TPR@5%FPR", "paper"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for model in dict.fromkeys(row.model for row in results.summary):
+        rows = [row for row in results.summary if row.model == model]
+        table.add_section()
+        table.add_row(f"[bold]{model}[/bold] ({_targets(rows[0])})")
+        for row in rows:
+            _add(table, row, results.verdict.primary_attack)
+    return table
+
+
+def _targets(row: AttackSummary) -> str:
+    return "1 target" if row.n_targets == 1 else f"{row.n_targets} targets"
+
+
+def _add(table: Table, row: AttackSummary, primary: str) -> None:
+    mark = " *" if row.name == primary else ""
+    accuracy = row.metrics["balanced_accuracy"]
+    rate = row.metrics[TRUE_POSITIVES].value
+    table.add_row(
+        f" {row.name}{mark}",
+        _cell(row.metrics["auc"]),
+        _cell(accuracy),
+        "–" if rate is None else f"{rate:.2f}",
+        "" if accuracy.paper is None else f"{accuracy.paper:.3f}",
+    )
+
+
+def _cell(metric: Metric) -> str:
+    if metric.value is None or metric.low is None or metric.high is None:
+        return "–"
+    return f"{metric.value:.2f} ({metric.low:.2f}-{metric.high:.2f})"

@@ -1,0 +1,155 @@
+"""One target: a model trained on the members of one design, and the signals it gives on everyone judged."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+from torch import nn
+
+from privoxel.arrays import IntArray
+from privoxel.attacks.base import Attack
+from privoxel.cohort.base import Cohort
+from privoxel.cohort.splits import Design, membership_of
+from privoxel.config import ModelConfig, RunConfig
+from privoxel.models import ModelSpec, build_model
+from privoxel.models.base import AuditableModel
+from privoxel.progress import Progress
+from privoxel.seeding import Streams
+from privoxel.signals.extract import Extraction, extract, open_table
+from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
+from privoxel.store import RunFolder
+from privoxel.training.loop import Epoch, TrainingFolders, TrainingJob, TrainingSet, train
+from privoxel.training.runtime import Runtime
+
+OPTIONAL_SIGNALS = (f"{GRADIENT}hidden",)
+
+
+@final
+@dataclass(frozen=True)
+class TargetPlan:
+    """Which model is trained on whom.
+
+    ``name`` names its folders and table rows; ``number`` counts the designs, from 1. A null target
+    (``is_null``) is trained on the design's ``others``: it never saw the members that the attacks look for.
+    """
+
+    name: str
+    model: ModelConfig
+    design: Design
+    number: int = 1
+    is_null: bool = False
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Participants whose scans train the model."""
+        return self.design.others if self.is_null else self.design.members
+
+
+@final
+@dataclass(frozen=True)
+class Workplace:
+    """What all targets of a run share."""
+
+    config: RunConfig
+    cohort: Cohort
+    folder: RunFolder
+    runtime: Runtime
+    progress: Progress
+
+    @property
+    def people(self) -> dict[str, int]:
+        """A code for every participant, the same for all targets."""
+        return {name: code for code, name in enumerate(self.cohort.covariates.participants)}
+
+
+class Observed(NamedTuple):
+    """A trained target: what it is, how training went, and its signals on members and non-members."""
+
+    plan: TargetPlan
+    model: AuditableModel
+    curve: tuple[Epoch, ...]
+    train_age: float
+    table: SignalTable
+
+
+def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
+    """Train the target of ``plan`` (or load it), and extract the signals that ``attacks`` read.
+
+    The table holds the scans of the design's members and non-members, in cohort order.
+    """
+    cohort, folder, progress = workplace.cohort, workplace.folder, workplace.progress
+    train_rows = cohort.rows_of(plan.trained_on)
+    train_age = float(cohort.covariates.age[train_rows].mean())
+    streams = Streams(workplace.config.seed).child(plan.name)
+    model = build_model(spec_of(plan.model), cohort.grid.shape, train_age, streams.seed("initialisation"))
+    curve, snapshots = _trained(plan, model, train_rows, streams, workplace)
+
+    design = plan.design
+    judged = cohort.select(cohort.rows_of((*design.members, *design.non_members)))
+    last = snapshots[-1:]
+    signals_folder = folder.path / "signals" / plan.name
+    step = f"{plan.name}/signals"
+    if not folder.done(step):
+        shutil.rmtree(signals_folder, ignore_errors=True)
+        wanted = needed_signals(model, attacks, workplace.config.signals.extra)
+        extraction = Extraction(wanted, workplace.config.signals.batch_size, workplace.runtime)
+        extracted = extract(model, last, judged, extraction, folder=signals_folder, progress=progress)
+        folder.finish(step, tensors=list(extracted.tensors), clipped=extracted.clipped)
+    table = open_table(
+        signals_folder,
+        covariates=judged.covariates,
+        model=plan.model.name,
+        snapshots=[path.stem for path in last],
+        membership=membership_of(design, judged.covariates),
+        tensors=tuple(folder.manifest["steps"][step]["tensors"]),
+    )
+    return Observed(plan, model, curve, train_age, table)
+
+
+def needed_signals(model: AuditableModel, attacks: Sequence[Attack], extra: Sequence[str]) -> tuple[str, ...]:
+    """Return every signal the attacks read, those they use where the model has them, and ``extra``."""
+    wanted = {PREDICTION, GRADIENT_NORMS, *extra}
+    for attack in attacks:
+        wanted |= attack.requires
+    wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
+    return tuple(sorted(wanted))
+
+
+def spec_of(settings: ModelConfig) -> ModelSpec:
+    """Return the network that a ``[[models]]`` section describes."""
+    return ModelSpec(**settings.model_dump(include={"name", "width", "head", "scale", "dropout", "axis"}))
+
+
+def _trained(
+    plan: TargetPlan, model: nn.Module, train_rows: IntArray, streams: Streams, workplace: Workplace
+) -> tuple[tuple[Epoch, ...], tuple[Path, ...]]:
+    config, cohort, folder = workplace.config, workplace.cohort, workplace.folder
+    folders = TrainingFolders(folder.path / "snapshots" / plan.name, folder.path / "state" / plan.name)
+    step = f"{plan.name}/training"
+    if folder.done(step):
+        facts = folder.manifest["steps"][step]
+        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing()
+    ages = cohort.covariates.age[train_rows]
+    training_set = TrainingSet(
+        cohort,
+        train_rows,
+        cohort.rows_of(plan.design.validation),
+        loss_scale=float(np.var(ages)) if plan.model.head == "scaled" else 1.0,
+    )
+    settings = config.training
+    if plan.model.epochs is not None:
+        settings = settings.model_copy(update={"epochs": plan.model.epochs})
+    job = TrainingJob(settings, streams, folders, workplace.runtime, workplace.progress)
+    trained = train(model, training_set, job)
+    folder.finish(step, curve=[list(point) for point in trained.curve], seconds=round(trained.seconds, 2))
+    return trained.curve, trained.snapshots
+
+
+def with_tail(attack: Attack, model: AuditableModel) -> Attack:
+    """Return ``attack`` with a copy of the target's later layers if it is the one that builds on them."""
+    if attack.name != "activation":
+        return attack
+    return replace(attack, tail=model.tail("conv5"))  # type: ignore[type-var]

@@ -1,0 +1,371 @@
+"""The HTML report: a pure function from results and per-scan scores to one self-contained page.
+
+The page leads with the verdict, its figure and three numbers; tables and distributions follow, then
+what is needed to repeat the run. No network, no script; the same inputs give the same bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from privoxel.evaluation.archive import Archive, TargetScores
+from privoxel.evaluation.results import AttackResult, Metric, Results, Target, Utility
+from privoxel.report.figures import (
+    IntervalRow,
+    Picture,
+    age_chart,
+    error_chart,
+    gradient_chart,
+    interval_chart,
+    roc_chart,
+    training_chart,
+)
+from privoxel.report.slices import png_uri, side_by_side
+from privoxel.report.tables import (
+    DASH,
+    Footnotes,
+    Row,
+    attack_row,
+    fill_row,
+    methods_used,
+    metric_cell,
+    years,
+)
+from privoxel.report.wording import (
+    NULL_UTILITY,
+    cohort_title,
+    control_meanings,
+    design_facts,
+    flat,
+    limits,
+    sentence_of_auc,
+    sentence_of_rates,
+)
+from privoxel.seeding import Streams
+from privoxel.store import write_text
+from privoxel.version import __version__
+
+POINTS_PER_PAGE = 2400
+"""Scatter points on one page, shared by its targets, so that the page stays small."""
+
+
+class Group(NamedTuple):
+    """All attacks and controls of one model: over its targets where there are several."""
+
+    model: str
+    n_targets: int
+    attacks: tuple["Named", ...]
+    controls: tuple["Named", ...]
+
+
+class Named(NamedTuple):
+    """The metrics of one attack with its names."""
+
+    name: str
+    title: str
+    threat_model: str
+    metrics: Mapping[str, Metric]
+
+
+class KeyNumber(NamedTuple):
+    """One of the three numbers of the first screen."""
+
+    value: str
+    interval: str
+    name: str
+    meaning: str
+
+
+class Section(NamedTuple):
+    """Everything the page says about one target."""
+
+    target: Target
+    design: list[tuple[str, str]]
+    attacks: list[Row]
+    controls: list[tuple[Row, str]]
+    footnotes: list[tuple[str, str]]
+    control_footnotes: list[tuple[str, str]]
+    pictures: list[Picture]
+    utility: list[tuple[str, list[str]]]
+    has_paper: bool
+
+
+class SummaryTable(NamedTuple):
+    """One model over its targets."""
+
+    group: Group
+    attacks: list[Row]
+    controls: list[Row]
+    footnotes: list[tuple[str, str]]
+    picture: Picture | None
+    has_paper: bool
+
+
+def render_report(results: Results, archive: Archive) -> str:
+    """Return the report as the text of one HTML file.
+
+    ``archive`` may lack targets (then their charts are left out) and pictures.
+    """
+    template = _environment().get_template("report.html.jinja")
+    return template.render(context(results, archive))
+
+
+def write_report(results: Results, archive: Archive, path: Path) -> None:
+    """Write the report to ``path``; a reader never sees half a file."""
+    write_text(path, render_report(results, archive))
+
+
+def context(results: Results, archive: Archive) -> dict[str, Any]:
+    """Return what the template prints."""
+    groups = model_groups(results)
+    worst = _most_exposed(groups, results.verdict.primary_attack)
+    hero = _interval_picture(worst, results.verdict.primary_attack, "hero") if _measured(worst) else None
+    return {
+        "results": results,
+        "verdict": results.verdict,
+        "reasons": [reason for reason in results.verdict.reasons if reason not in results.verdict.sentence],
+        "cohort_name": cohort_title(results.cohort),
+        "hero": hero,
+        "hero_model": worst.model if worst else "",
+        "key_numbers": _key_numbers(results, worst),
+        "primary_title": _title_of(results, results.verdict.primary_attack),
+        "summaries": _summaries(results, groups, worst),
+        "sections": _sections(results, archive),
+        "utility_rows": [(target, _utility(target.utility)) for target in results.targets],
+        "slices": _pictures_of_scans(archive),
+        "methods": methods_used(results.targets),
+        "limits": limits(results),
+        "config": flat(results.config),
+        "machine": flat(results.machine),
+        "version": results.versions.get("privoxel", __version__),
+        "level": _level(results),
+        "verdict_level": _percent(results.verdict.auc.level) if results.verdict.auc else _level(results),
+        "years": years,
+        "created": results.created[:16].replace("T", " "),
+    }
+
+
+def model_groups(results: Results) -> list[Group]:
+    """Return one group per model: its summary over targets, or its only target."""
+    groups = []
+    for model in dict.fromkeys(target.model for target in results.targets):
+        targets = [target for target in results.targets if target.model == model]
+        summary = {row.name: row.metrics for row in results.summary if row.model == model}
+        use_summary = len(targets) > 1 and bool(summary)
+        groups.append(
+            Group(
+                model,
+                len(targets) if use_summary else 1,
+                _named(targets, "attacks", summary if use_summary else None),
+                _named(targets, "controls", summary if use_summary else None),
+            )
+        )
+    return groups
+
+
+def _named(
+    targets: Sequence[Target], kind: str, summary: Mapping[str, Mapping[str, Metric]] | None
+) -> tuple[Named, ...]:
+    first: dict[str, AttackResult] = {}
+    for target in targets if summary is not None else targets[:1]:
+        for attack in getattr(target, kind):
+            first.setdefault(attack.name, attack)
+    return tuple(
+        Named(name, attack.title, attack.threat_model, attack.metrics if summary is None else summary[name])
+        for name, attack in first.items()
+        if summary is None or name in summary
+    )
+
+
+def _most_exposed(groups: Sequence[Group], primary: str) -> Group | None:
+    """The group on which the primary attack does best; the first where it was not measured."""
+
+    def primary_auc(group: Group) -> float:
+        aucs = [
+            one.metrics["auc"].value for one in group.attacks if one.name == primary and "auc" in one.metrics
+        ]
+        return max((auc for auc in aucs if auc is not None), default=-1.0)
+
+    usable = [group for group in groups if group.attacks]
+    return max(usable, key=primary_auc, default=None)
+
+
+def _measured(group: Group | None) -> TypeGuard[Group]:
+    """Whether there is an AUC or an accuracy to draw."""
+    shown = ("auc", "balanced_accuracy")
+    return group is not None and any(
+        one.metrics[name].value is not None for one in group.attacks for name in shown if name in one.metrics
+    )
+
+
+def _interval_picture(group: Group, primary: str, key: str) -> Picture:
+    rows = [
+        IntervalRow(
+            one.title,
+            one.metrics.get("auc"),
+            one.metrics.get("balanced_accuracy"),
+            one.name == primary,
+            is_control,
+        )
+        for kind, is_control in ((group.attacks, False), (group.controls, True))
+        for one in kind
+    ]
+    where = f"mean of {group.n_targets} targets" if group.n_targets > 1 else "one target"
+    picture = interval_chart(
+        rows, key=key, title=f"How well each attack tells members apart: {group.model}, {where}"
+    )
+    return _safe(picture)
+
+
+def _key_numbers(results: Results, group: Group | None) -> list[KeyNumber]:
+    verdict = results.verdict
+    auc = metric_cell("auc", verdict.auc, Footnotes())
+    primary = (
+        next((one for one in group.attacks if one.name == verdict.primary_attack), None) if group else None
+    )
+    rate = primary.metrics.get("tpr_at_fpr_0.05") if primary else None
+    found = metric_cell("tpr_at_fpr_0.05", rate, Footnotes())
+    limit = verdict.minimal_detectable_auc
+    weaker = (
+        "A weaker leak may go unnoticed by an audit of this size." if limit is not None else "Not available."
+    )
+    return [
+        KeyNumber(auc.text, auc.interval, "AUC of the primary attack", sentence_of_auc(verdict.auc)),
+        KeyNumber(found.text, found.interval, "Members found at 5 % false alarms", sentence_of_rates(rate)),
+        KeyNumber(
+            DASH if limit is None else f"{limit:.2f}",
+            "",
+            "Minimal detectable AUC",
+            f"{weaker} Tolerated here: {verdict.tolerated_auc:.2f}.",
+        ),
+    ]
+
+
+def _level(results: Results) -> str:
+    """The level of the page's intervals as a reader writes it."""
+    attacks = [attack for target in results.targets for attack in target.attacks]
+    levels = [metric.level for attack in attacks for metric in attack.metrics.values()]
+    return _percent(levels[0] if levels else 0.95)
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g} %"
+
+
+def _title_of(results: Results, name: str) -> str:
+    attacks = (attack for target in results.targets for attack in target.attacks)
+    return next((attack.title for attack in attacks if attack.name == name), name)
+
+
+def _summaries(results: Results, groups: Sequence[Group], worst: Group | None) -> list[SummaryTable]:
+    if len(results.targets) < 2:
+        return []
+    tables = []
+    for place, group in enumerate(groups):
+        footnotes = Footnotes()
+        attacks = [_summary_row(one, results.verdict.primary_attack, footnotes) for one in group.attacks]
+        controls = [_summary_row(one, "", footnotes) for one in group.controls]
+        hidden = group is worst or not _measured(group)
+        picture = (
+            None if hidden else _interval_picture(group, results.verdict.primary_attack, f"model{place}")
+        )
+        tables.append(SummaryTable(group, attacks, controls, footnotes.lines(), picture, _any_paper(attacks)))
+    return tables
+
+
+def _summary_row(one: Named, primary: str, footnotes: Footnotes) -> Row:
+    row = Row(one.name, one.title, one.threat_model, "", (), is_primary=one.name == primary, sizes="")
+    return fill_row(row, one.metrics, footnotes)
+
+
+def _sections(results: Results, archive: Archive) -> list[Section]:
+    most = max(150, min(600, POINTS_PER_PAGE // max(1, len(results.targets))))
+    return [
+        _section(results, target, place, archive.targets.get(target.name), most)
+        for place, target in enumerate(results.targets)
+    ]
+
+
+def _section(results: Results, target: Target, place: int, scores: TargetScores | None, most: int) -> Section:
+    footnotes, control_footnotes = Footnotes(), Footnotes()
+    primary = results.verdict.primary_attack
+    attacks = [attack_row(attack, primary, footnotes) for attack in target.attacks]
+    controls = [attack_row(one, "", control_footnotes) for one in target.controls]
+    meanings = control_meanings([one.name for one in target.controls])
+    pictures = [] if scores is None else _score_pictures(results, target, scores, f"t{place}", most)
+    pictures.append(training_chart(target.training, target.utility.null, key=f"t{place}-training"))
+    return Section(
+        target=target,
+        design=design_facts(target.design),
+        attacks=attacks,
+        controls=list(zip(controls, meanings, strict=True)),
+        footnotes=footnotes.lines(),
+        control_footnotes=control_footnotes.lines(),
+        pictures=[_safe(picture) for picture in pictures if picture is not None],
+        utility=_utility_rows(target),
+        has_paper=_any_paper(attacks),
+    )
+
+
+def _score_pictures(
+    results: Results, target: Target, scores: TargetScores, key: str, most: int
+) -> list[Picture | None]:
+    rng = Streams(results.seed).generator(f"report/roc/{target.name}")
+    primary = results.verdict.primary_attack
+    title = next(
+        (a.title for a in target.attacks if a.name == primary),
+        target.attacks[0].title if target.attacks else "",
+    )
+    return [
+        roc_chart(scores, primary, rng, key=f"{key}-roc", title=title) if scores.evaluated else None,
+        error_chart(scores, key=f"{key}-error"),
+        gradient_chart(scores, key=f"{key}-gradient"),
+        age_chart(scores, key=f"{key}-age", most=most, whole_years=not results.cohort.is_simulated),
+    ]
+
+
+def _utility_rows(target: Target) -> list[tuple[str, list[str]]]:
+    """The model's errors and, where recorded, those of the model that never saw the members."""
+    rows = [("Audited model", _utility(target.utility))]
+    null = target.design.get(NULL_UTILITY)
+    if isinstance(null, Mapping):
+        rows.append(("Model that never saw the members", _utility(Utility.model_validate(null))))
+    return rows
+
+
+def _utility(found: Utility) -> list[str]:
+    columns = (found.members, found.non_members, found.validation, found.null, found.gap, found.stated)
+    return [years(value) for value in columns]
+
+
+def _any_paper(rows: Sequence[Row]) -> bool:
+    return any(row.paper != DASH for row in rows)
+
+
+def _pictures_of_scans(archive: Archive) -> list[tuple[str, str]]:
+    if archive.slices is None:
+        return []
+    captions = [*archive.captions, *[""] * (len(archive.slices) - len(archive.captions))]
+    return [
+        (png_uri(side_by_side(planes)), caption)
+        for planes, caption in zip(archive.slices, captions, strict=False)
+    ]
+
+
+def _safe(picture: Picture) -> Picture:
+    """Mark the SVG as such; every text in it was escaped when it was drawn."""
+    return picture._replace(svg=Markup(picture.svg))  # noqa: S704
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("privoxel.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,1 @@
+"""What an adversary sees of a model: predictions, gradients, activations."""

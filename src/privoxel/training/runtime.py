@@ -1,0 +1,62 @@
+"""Where and how tensors are computed: device, precision, memory format, threads.
+
+These choices never change what is computed beyond rounding; all are recorded in the manifest.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from privoxel.arrays import Float32Array
+from privoxel.config import TrainingConfig
+from privoxel.models.base import to_memory_format
+from privoxel.training.device import Precision, choose_device, choose_precision
+
+
+@final
+@dataclass(frozen=True)
+class Runtime:
+    """A device and how to compute on it."""
+
+    device: str = "cpu"
+    bfloat16: bool = False
+    memory_format: str = "contiguous"
+    threads: int = 1
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move ``model`` to the device and memory format, in place."""
+        model.to(self.device)
+        to_memory_format(model, None, self.memory_format)
+        return model
+
+    def volumes(self, batch: Float32Array) -> Tensor:
+        """Return a batch of volumes (n, 1, x, y, z) on the device."""
+        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the block in which a forward pass runs."""
+        if self.bfloat16:
+            return torch.autocast(self.device, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choices for the manifest."""
+        return asdict(self)
+
+
+def choose_runtime(config: TrainingConfig) -> Runtime:
+    """Return the runtime that ``config`` asks for, and set the number of CPU threads.
+
+    bfloat16 is used on CUDA only, after a self-check of its kernels (``choose_precision``); on CPUs the
+    weight gradient of small 3-D convolutions is wrong in bfloat16, so training stays in float32 there.
+    """
+    device = choose_device(config.device)
+    threads = config.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    bfloat16 = config.precision == "auto" and choose_precision(device) is Precision.BFLOAT16
+    memory_format = "channels_last" if config.memory_format == "auto" else config.memory_format
+    return Runtime(str(device), bfloat16, memory_format, threads)

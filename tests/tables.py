@@ -1,0 +1,118 @@
+"""Signal tables in memory, with or without a planted membership signal, on unequal sizes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from privoxel.cohort.base import Covariates, ScanId
+from privoxel.signals.table import LazyArray, SignalTable
+
+ZERO_BIASES = (1, 3, 5, 7, 9, 11)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Shapes of the signals: by default a narrow 3D-CNN, all numbers unequal."""
+
+    norms: int = 14
+    conv1: tuple[int, ...] = (5, 1, 3, 3, 3)
+    conv6: tuple[int, ...] = (6, 11, 1, 1, 1)
+    output: tuple[int, ...] = (1, 6, 1, 1, 1)
+    hidden: tuple[int, ...] | None = None
+    activation: tuple[int, ...] | None = (7, 2, 3, 4)
+
+
+PAPER_3D = Widths(
+    conv1=(32, 1, 3, 3, 3), conv6=(64, 256, 1, 1, 1), output=(1, 64, 1, 1, 1), activation=(256, 2, 3, 2)
+)
+PAPER_2D = Widths(
+    norms=18, conv1=(32, 1, 3, 3), conv6=(64, 256, 1, 1), output=(1, 64), hidden=(64, 32), activation=None
+)
+DEMO_3D = Widths(
+    conv1=(8, 1, 3, 3, 3), conv6=(16, 64, 1, 1, 1), output=(1, 16, 1, 1, 1), activation=(64, 2, 3, 2)
+)
+
+
+def make_table(
+    *,
+    members: int = 53,
+    non_members: int = 61,
+    gap: float = 0.0,
+    seed: int = 0,
+    widths: Widths | None = None,
+    scans_each: int = 1,
+) -> SignalTable:
+    """Return a table of one model and three snapshots whose members were fitted ``gap`` times more closely.
+
+    The signed error of a non-member has SD 4 years, that of a member 4 / (1 + gap); every gradient is the
+    error times a direction plus noise, every activation moves with the error. With gap 0 membership means
+    nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in random order.
+    """
+    widths = widths or Widths()
+    rng = np.random.default_rng([seed, members, non_members])
+    people = rng.permutation(members + non_members)
+    is_member = np.repeat(people < members, scans_each)
+    error = rng.normal(0.5, 4.0, len(is_member)) / np.where(is_member, 1.0 + gap, 1.0)
+    covariates = _covariates(people, scans_each, rng)
+    values = {
+        name: LazyArray(_with_snapshots(last, rng))
+        for name, last in _signals(covariates.age, error, widths, rng).items()
+    }
+    membership = is_member.astype(np.int8)[None]
+    return SignalTable(covariates, ("model",), ("epoch-1", "epoch-2", "epoch-3"), membership, values)
+
+
+def _covariates(people: np.ndarray, scans_each: int, rng: np.random.Generator) -> Covariates:
+    scans = tuple(ScanId(f"{p:04d}", f"{s}") for p in people for s in range(scans_each))
+    age = np.repeat(rng.normal(62.6, 7.4, len(people)), scans_each)
+    sex = np.repeat(rng.choice(["F", "M"], len(people)), scans_each)
+    site = np.repeat(rng.choice(["a", "b", "c"], len(people)), scans_each)
+    return Covariates(scans, age, sex, site)
+
+
+def _signals(
+    age: np.ndarray, error: np.ndarray, widths: Widths, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    signals = {"prediction": age + error, "gradient-norms": _norms(error, widths.norms, rng)}
+    for name in ("conv1", "conv6", "output", "hidden"):
+        shape = getattr(widths, name)
+        if shape is not None:
+            signals[f"gradient:{name}"] = _along(2.0 * error, shape, rng)
+    if widths.activation is not None:
+        signals["activation:conv5"] = np.maximum(_along(error, widths.activation, rng), 0.0)
+    return signals
+
+
+def _norms(error: np.ndarray, tensors: int, rng: np.random.Generator) -> np.ndarray:
+    scale = rng.uniform(1.0, 30.0, tensors)
+    norms = np.abs(error)[:, None] * scale * rng.lognormal(0.0, 0.2, (len(error), tensors))
+    zeros = list(ZERO_BIASES)
+    norms[:, zeros] = np.abs(rng.normal(0.0, 1e-9, (len(error), len(zeros))))
+    return norms
+
+
+def _along(error: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    direction = rng.normal(0.0, 1.0, shape)
+    return np.multiply.outer(error, direction) + rng.normal(0.0, 0.5, (len(error), *shape))
+
+
+def _with_snapshots(last: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.normal(float(last.mean()), float(last.std()), (2, *last.shape))
+    return np.concatenate([noise, last[None]])[None].astype(np.float32)
+
+
+class Leak(NamedTuple):
+    """A target table and the leaked table of the same model."""
+
+    target: SignalTable
+    leaked: SignalTable
+
+
+def leak(table: SignalTable, *, per_class: int, seed: int = 0) -> Leak:
+    """Return ``table`` split into the scans to score and ``per_class`` leaked participants of each class."""
+    rng = np.random.default_rng(seed)
+    people, members = table.covariates.participant_index, table.is_member()
+    chosen = [rng.permutation(np.unique(people[members == state]))[:per_class] for state in (True, False)]
+    is_leaked = np.isin(people, np.concatenate(chosen))
+    return Leak(table.select(~is_leaked), table.select(is_leaked))

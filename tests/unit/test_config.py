@@ -1,0 +1,58 @@
+import pytest
+
+from privoxel.config import RunConfig, load_config, parse_config
+from privoxel.errors import ConfigError
+
+
+def test_defaults_are_the_papers_training():
+    training = RunConfig().training
+    assert (training.epochs, training.batch_size, training.learning_rate, training.weight_decay) == (
+        100,
+        8,
+        1e-4,
+        1e-4,
+    )
+
+
+def test_all_faults_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"seed": "x", "training": {"epochs": 0, "epoch": 3}, "colour": 1})
+    message = str(caught.value)
+    for key in ("seed", "training.epochs", "training.epoch:", "colour"):
+        assert key in message
+
+
+def test_the_same_model_twice_is_refused():
+    with pytest.raises(ConfigError, match="distinct names"):
+        parse_config({"models": [{"name": "cnn3d"}, {"name": "cnn3d"}]})
+
+
+def test_toml_and_yaml_say_the_same(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\n[training]\nepochs = 2\n")
+    (tmp_path / "a.yaml").write_text("seed: 3\ntraining:\n  epochs: 2\n")
+    assert load_config(tmp_path / "a.toml") == load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "seed = ", "valid TOML"),
+        ("a.yaml", "seed: [", "valid YAML"),
+        ("a.yml", "- 1", "sections of settings"),
+    ],
+)
+def test_unreadable_files_are_explained(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / name)
+
+
+def test_a_missing_file_is_explained(tmp_path):
+    with pytest.raises(ConfigError, match="readable TOML or YAML"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_settings_survive_a_round_trip_and_change_the_digest():
+    config = parse_config({"seed": 3, "cohort": {"where": {"site": ["A", "B"]}}})
+    assert parse_config(config.to_dict()) == config
+    assert config.digest() != RunConfig().digest()

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+
+from privoxel.errors import SignalError
+from privoxel.models import ModelSpec, build_model
+from privoxel.progress import Silent
+from privoxel.signals.extract import HALF_MAX, Extraction, extract, open_table, total_norm
+from privoxel.training.loop import save_weights
+from tests.conftest import make_cohort
+
+COHORT = make_cohort(7)
+SIGNALS = (
+    "prediction",
+    "gradient-norms",
+    "gradient:conv1",
+    "gradient:conv6",
+    "gradient:output",
+    "activation:conv5",
+)
+
+
+def make_model(seed, scale=70.0):
+    spec = ModelSpec("cnn3d", width=0.125, head="scaled", scale=scale)
+    return build_model(spec, COHORT.grid.shape, 62.0, seed)
+
+
+def extracted(tmp_path, signals=SIGNALS, batch_size=3, scale=70.0):
+    snapshots = []
+    for seed in (1, 2):
+        snapshots.append(tmp_path / f"epoch-{seed}.safetensors")
+        save_weights(make_model(seed, scale), snapshots[-1])
+    folder = tmp_path / "signals"
+    model = make_model(0, scale)
+    result = extract(
+        model, snapshots, COHORT, Extraction(signals, batch_size), folder=folder, progress=Silent()
+    )
+    table = open_table(
+        folder,
+        covariates=COHORT.covariates,
+        model="cnn3d",
+        snapshots=["1", "2"],
+        membership=np.zeros(7, dtype=np.int8),
+        tensors=result.tensors,
+    )
+    return table, result
+
+
+def slow_gradients(seed):
+    """One scan at a time, in float64."""
+    model = make_model(seed).double().eval()
+    for row in range(7):
+        model.zero_grad()
+        prediction = model(torch.from_numpy(COHORT.batch([row])).double())
+        ((prediction - COHORT.covariates.age[row]) ** 2).sum().backward()
+        yield prediction.item(), {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("snapshot", [0, 1])
+def test_signals_are_those_of_the_slow_loop(tmp_path, snapshot):
+    table, _ = extracted(tmp_path)
+    norms = table.read("gradient-norms", snapshot=snapshot)
+    for row, (prediction, gradients) in enumerate(slow_gradients(snapshot + 1)):
+        slow_norms = np.array([np.linalg.norm(gradients[name]) for name in table.tensors])
+        largest = slow_norms.max()
+        assert table.read("prediction", snapshot=snapshot)[row] == pytest.approx(prediction, rel=1e-5)
+        np.testing.assert_allclose(norms[row], slow_norms, atol=1e-5 * largest)
+        for layer in ("conv1", "conv6", "output"):
+            stored = table.read(f"gradient:{layer}", snapshot=snapshot)[row]
+            half = np.abs(gradients[f"{layer}.weight"]).max() * 2**-10
+            np.testing.assert_allclose(stored, gradients[f"{layer}.weight"], atol=half)
+
+
+def test_long_vectors_are_half_precision_and_scalars_are_not(tmp_path):
+    table, result = extracted(tmp_path)
+    for name, path in result.files.items():
+        expected = np.float32 if name in {"prediction", "gradient-norms"} else np.float16
+        assert np.load(path, mmap_mode="r").dtype == expected
+    assert table.values["activation:conv5"].shape[:3] == (1, 2, 7)
+
+
+def test_only_what_was_asked_for_is_written(tmp_path):
+    table, result = extracted(tmp_path, ("prediction",))
+    assert set(result.files) == {"prediction"}
+    assert np.isnan(total_norm(table)).all()
+
+
+def test_batches_do_not_change_the_signals(tmp_path):
+    one, _ = extracted(tmp_path / "a", batch_size=1)
+    many, _ = extracted(tmp_path / "b", batch_size=7)
+    for name in SIGNALS:
+        a, b = one.read(name), many.read(name)
+        np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(a).max())
+
+
+def test_a_signal_the_model_lacks_is_named(tmp_path):
+    with pytest.raises(SignalError, match=r"got gradient:conv99"):
+        extracted(tmp_path, ("prediction", "gradient:conv99"))
+
+
+def test_a_volume_that_is_not_finite_is_named_by_row(tmp_path):
+    values = COHORT.source.values.copy()
+    COHORT.source.values[4, 0, 0, 0] = np.nan
+    try:
+        with pytest.raises(SignalError, match=r"rows \[4\]"):
+            extracted(tmp_path)
+    finally:
+        COHORT.source.values[:] = values
+
+
+def test_values_beyond_half_precision_are_clipped_and_counted(tmp_path):
+    table, result = extracted(tmp_path, ("prediction", "gradient:output"), scale=1e6)
+    assert result.clipped > 0
+    assert np.abs(table.read("gradient:output")).max() == HALF_MAX
+
+
+def test_the_total_norm_is_that_of_the_whole_gradient(tmp_path):
+    table, _ = extracted(tmp_path)
+    slow = [np.sqrt(sum((g**2).sum() for g in gradients.values())) for _, gradients in slow_gradients(2)]
+    np.testing.assert_allclose(total_norm(table), slow, rtol=1e-4)

@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import pytest
+
+from privoxel.evaluation.metrics import minimal_detectable_auc
+from privoxel.evaluation.results import Utility
+from privoxel.evaluation.scored import Estimate
+from privoxel.evaluation.verdict import DISCLAIMER, VerdictInputs, decide
+
+WORKING = Utility(members=1.4, non_members=3.1, null=6.25, gap=1.7, stated=3.0)
+
+
+def estimate(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, low, high, 0.95, "DeLong")
+
+
+def inputs(auc: Estimate | None, **changes: object) -> VerdictInputs:
+    return replace(VerdictInputs("threshold", auc, 200, 190, WORKING, members_mae_se=0.1), **changes)
+
+
+LEAK = estimate(0.78, 0.74, 0.82)
+QUIET = estimate(0.52, 0.47, 0.57)
+UNSURE = estimate(0.55, 0.48, 0.62)
+
+
+def test_a_leak_is_said_in_one_plain_sentence():
+    verdict = decide(inputs(LEAK))
+    assert verdict.outcome == "leak shown"
+    assert verdict.sentence == (
+        "A leak is shown: with black-box access, an adversary ranks a random member above a random "
+        "non-member 78 % of the time (95 % interval 74 to 82 %; 50 % is guessing)."
+    )
+    assert verdict.auc.value == 0.78
+    assert DISCLAIMER == "Not a legal finding."
+
+
+def test_an_interval_below_the_limit_is_no_leak_above_it():
+    verdict = decide(inputs(QUIET, access="white-box"))
+    assert verdict.outcome == "no leak above the limit"
+    assert verdict.sentence.startswith("No leak above the limit of 60 %: with white-box access")
+
+
+def test_an_interval_that_holds_both_guessing_and_the_limit_is_inconclusive():
+    verdict = decide(inputs(UNSURE))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.sentence.endswith("neither shows a leak nor rules out one above 60 %.")
+
+
+def test_the_limit_decides_between_quiet_and_inconclusive():
+    assert decide(inputs(QUIET, tolerated_auc=0.55)).outcome == "inconclusive"
+    assert decide(inputs(UNSURE, tolerated_auc=0.65)).outcome == "no leak above the limit"
+
+
+@pytest.mark.parametrize(("low", "outcome"), [(0.5, "no leak above the limit"), (0.5001, "leak shown")])
+def test_the_low_end_must_lie_above_guessing(low, outcome):
+    assert decide(inputs(estimate(0.54, low, 0.58))).outcome == outcome
+
+
+@pytest.mark.parametrize("auc", [LEAK, QUIET, UNSURE])
+def test_every_verdict_states_what_it_could_have_found(auc):
+    verdict = decide(inputs(auc))
+    assert verdict.minimal_detectable_auc == minimal_detectable_auc(200, 190)
+    assert verdict.reasons[-1].startswith(
+        "with this many participants, 4 of 5 audits find a true AUC of 57 %"
+    )
+
+
+def test_what_covariates_explain_is_not_a_leak_of_the_model():
+    control = estimate(0.76, 0.71, 0.81)
+    verdict = decide(inputs(LEAK, control=control, excess=estimate(0.02, -0.01, 0.05)))
+    assert verdict.outcome == "inconclusive"
+    assert "age, sex and site alone rank members above non-members 76 % of the time" in verdict.reasons[0]
+    assert "excess -1 to 5 points" in verdict.reasons[0]
+
+
+def test_an_excess_over_the_covariates_is_a_leak():
+    control = estimate(0.6, 0.55, 0.65)
+    assert decide(inputs(LEAK, control=control, excess=estimate(0.18, 0.12, 0.24))).outcome == "leak shown"
+
+
+def test_a_control_at_chance_asks_for_no_excess():
+    control = estimate(0.51, 0.46, 0.56)
+    assert decide(inputs(LEAK, control=control, excess=estimate(0.0, -0.1, 0.1))).outcome == "leak shown"
+
+
+def test_a_control_above_chance_that_was_not_compared_holds_the_claim_back():
+    verdict = decide(inputs(LEAK, control=estimate(0.6, 0.55, 0.65)))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reasons[0].endswith("the attack was not compared with that")
+
+
+@pytest.mark.parametrize(
+    ("utility", "error", "fragment"),
+    [
+        ({"members": 5.7}, 0.01, "not clearly below that of predicting the mean age"),
+        ({"members": 5.5}, 0.4, "not clearly below"),
+        ({"non_members": 4.6}, 0.1, "far from the stated 3.0 years"),
+        ({"non_members": 1.9}, 0.1, "far from the stated 3.0 years"),
+        ({"non_members": None, "members": 5.0}, 0.1, "error on members (5.0 years) is far"),
+    ],
+)
+def test_a_model_that_does_not_work_as_stated_gets_no_verdict(utility, error, fragment):
+    case = inputs(
+        QUIET, utility=WORKING.model_copy(update=utility), members_mae_se=error, non_members_mae_se=0.1
+    )
+    verdict = decide(case)
+    assert verdict.outcome == "refused"
+    assert fragment in verdict.sentence
+    assert verdict.sentence.startswith("No verdict is given: ")
+
+
+def test_a_model_just_good_enough_gets_a_verdict():
+    utility = WORKING.model_copy(update={"members": 5.6, "non_members": 4.4})
+    assert decide(inputs(QUIET, utility=utility)).outcome != "refused"
+    wide = WORKING.model_copy(update={"non_members": 4.6})
+    assert decide(inputs(QUIET, utility=wide, non_members_mae_se=0.9)).outcome != "refused"
+    unstated = WORKING.model_copy(update={"stated": None, "non_members": 12.0})
+    assert decide(inputs(QUIET, utility=unstated)).outcome != "refused"
+
+
+def test_without_non_members_there_is_no_verdict_and_every_reason_is_given():
+    utility = WORKING.model_copy(update={"members": 6.2, "non_members": None, "gap": None})
+    verdict = decide(inputs(None, n_non_members=0, utility=utility))
+    assert verdict.outcome == "refused"
+    assert verdict.auc is None
+    assert verdict.minimal_detectable_auc is None
+    assert len(verdict.reasons) == 3
+
+
+def test_a_null_control_off_guessing_is_a_warning_and_not_an_outcome():
+    verdict = decide(inputs(LEAK, null=estimate(0.58, 0.51, 0.65)))
+    assert verdict.outcome == "leak shown"
+    assert verdict.reasons[0].startswith(
+        "Warning: the attack tells two random halves of the non-members apart"
+    )
+    assert not any("Warning" in reason for reason in decide(inputs(LEAK, null=QUIET)).reasons)
+
+
+def test_an_attack_that_ranks_the_wrong_way_asks_to_check_the_lists():
+    verdict = decide(inputs(estimate(0.3, 0.25, 0.35)))
+    assert verdict.outcome == "no leak above the limit"
+    assert "not swapped" in verdict.reasons[0]
+
+
+def test_percentages_near_guessing_are_not_rounded_to_it():
+    assert (
+        "50.4 % of the time (95 % interval 46 to 54 %" in decide(inputs(estimate(0.504, 0.46, 0.54))).sentence
+    )
+
+
+@pytest.mark.parametrize("limit", [0.5, 1.2])
+def test_a_limit_that_means_nothing_is_refused(limit):
+    with pytest.raises(ValueError, match=r"tolerated_auc needs a value above 0\.5 and at most 1"):
+        decide(inputs(QUIET, tolerated_auc=limit))
