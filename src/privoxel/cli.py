@@ -46,6 +46,7 @@ Seed = Annotated[int | None, typer.Option(help="Root seed; overrides the configu
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the same settings in --output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
+Jobs = Annotated[int, typer.Option(min=0, help="Worker processes for attacks; 0 takes one a core.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
 SkipBad = Annotated[
@@ -80,6 +81,7 @@ def demo(
     seed: Seed = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    jobs: Jobs = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -87,10 +89,9 @@ def demo(
     """Audit a model of simulated brains: everything privoxel does, in five minutes on two cores."""
     from privoxel.recipes.configs import built_in
 
-    _run(
-        built_in("demo"),
-        _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
-    )
+    call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    call.jobs = jobs
+    _run(built_in("demo"), call)
 
 
 @app.command()
@@ -107,6 +108,7 @@ def run(
     ] = False,
     fail_above: FailAbove = None,
     dry_run: DryRun = False,
+    jobs: Jobs = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -116,7 +118,7 @@ def run(
 
     call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     call.cohort, call.root, call.skip_bad = cohort, root, skip_bad
-    call.include_participants, call.fail_above = include_participants, fail_above
+    call.include_participants, call.fail_above, call.jobs = include_participants, fail_above, jobs
     _run(load_config(config), call)
 
 
@@ -222,9 +224,11 @@ class _Call:
         self.skip_bad = False
         self.include_participants = False
         self.fail_above: float | None = None
+        self.jobs = 0
 
 
 def _run(config: "RunConfig", call: _Call) -> None:
+    from privoxel.executor import usable_cores
     from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
 
     if call.verbose:
@@ -237,6 +241,7 @@ def _run(config: "RunConfig", call: _Call) -> None:
         resume=call.resume,
         skip_bad=call.skip_bad,
         include_participants=call.include_participants,
+        workers=call.jobs or usable_cores(),
         progress=_progress(quiet=call.quiet),
     )
     if call.dry_run:

@@ -3,6 +3,7 @@
 The numbers live here, without torch; ``encoders`` builds and trains the networks.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, final
@@ -58,10 +59,19 @@ class Branch(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """How an attack network is trained: the paper's appendix C.2, and a dropout rate of ours."""
+    """How an attack network is trained: the paper's appendix C.2, and a dropout rate of ours.
+
+    The paper's at most 100 epochs of 2,400 scans are 3,800 steps. A smaller leaked set has fewer steps an
+    epoch, so ``epochs`` is a cap only once ``steps`` were made too; ``patience`` stays in epochs.
+    """
 
     epochs: int = 100
+    steps: int = 3800
     patience: int = 20
     batch: int = 64
     learning_rate: float = 1e-3
     dropout: float = 0.5
+
+    def epochs_for(self, scans: int) -> int:
+        """Return the most epochs that ``scans`` training scans are gone through."""
+        return max(self.epochs, math.ceil(self.steps / math.ceil(scans / self.batch)))

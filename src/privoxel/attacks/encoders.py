@@ -220,7 +220,7 @@ def _train(
     train, held_out = _sample(leaked, members, ~validation), _sample(leaked, members, validation)
     optimiser = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, fused=True)
     best_loss, best_epoch, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
-    for epoch in range(1, schedule.epochs + 1):
+    for epoch in range(1, schedule.epochs_for(int((~validation).sum())) + 1):
         _one_epoch(network.train(), train, optimiser, schedule.batch)
         loss = float(_loss(_scored(network.eval(), held_out.inputs), held_out))
         if loss < best_loss:

@@ -1,7 +1,7 @@
 """Running attacks on one target: the adversary's draws in, scores by repeat out.
 
 What an attack is given to score carries no membership; what it may learn from is the leaked part
-of the same draw.
+of the same draw. Every attack on every draw is a job of its own.
 """
 
 import time
@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from privoxel.attacks.base import Attack, Knowledge
+from privoxel.attacks.base import Attack, Knowledge, Scored
 from privoxel.evaluation.draws import Draw
 from privoxel.evaluation.scored import Evaluated
+from privoxel.executor import run_jobs
 from privoxel.progress import Progress
 from privoxel.seeding import Streams
 from privoxel.signals.table import SignalTable
@@ -28,29 +29,21 @@ class Attacked(NamedTuple):
     seconds: float
 
 
-def run_attack(
-    attack: Attack, table: SignalTable, draws: Sequence[Draw], *, people: Mapping[str, int], streams: Streams
-) -> Attacked:
-    """Return the scores of ``attack`` for every draw; scans outside a draw's evaluated part are NaN.
+class _Shot(NamedTuple):
+    scored: Scored
+    seconds: float
+
+
+class Crew(NamedTuple):
+    """Who carries out attacks: randomness, worker processes, who watches, and codes of the participants.
 
     ``people`` gives every participant a code that is the same for all targets of a run.
     """
-    started = time.perf_counter()
-    scores = np.full((len(draws), len(table)), np.nan)
-    thresholds = np.empty(len(draws))
-    notes: dict[str, None] = {}
-    for repeat, draw in enumerate(draws):
-        knowledge = Knowledge(leaked=table.select(draw.leaked))
-        rng = streams.generator(f"{attack.name}/{repeat}")
-        scored = attack.score(table.select(draw.evaluated).blinded(), knowledge, rng)
-        scores[repeat, draw.evaluated] = scored.scores
-        thresholds[repeat] = scored.threshold
-        notes |= dict.fromkeys(scored.notes)
-    codes = np.array([people[scan.participant] for scan in table.scans])
-    evaluated = Evaluated(scores, thresholds, table.is_member(), codes)
-    return Attacked(
-        attack, evaluated, tuple(notes), _leaked_participants(table, draws), time.perf_counter() - started
-    )
+
+    streams: Streams
+    people: Mapping[str, int]
+    workers: int
+    progress: Progress
 
 
 def run_attacks(
@@ -58,21 +51,50 @@ def run_attacks(
     table: SignalTable,
     draws: Sequence[Draw],
     *,
-    people: Mapping[str, int],
-    streams: Streams,
-    progress: Progress,
+    crew: Crew,
 ) -> Mapping[str, Attacked]:
-    """Return every attack's scores by name, in the order given."""
+    """Return every attack's scores by name; scans outside a draw's evaluated part are NaN."""
     attacks = tuple(attacks)
-    done: dict[str, Attacked] = {}
-    with progress.task("attacks", len(attacks)) as task:
-        for attack in attacks:
-            task.note(attack.title)
-            done[attack.name] = run_attack(attack, table, draws, people=people, streams=streams)
+    jobs = [
+        (attack, table, draw, crew.streams.child(f"{attack.name}/{repeat}"))
+        for attack in attacks
+        for repeat, draw in enumerate(draws)
+    ]
+    shots: list[_Shot] = []
+    with crew.progress.task("attacks", len(jobs)) as task:
+        for job, shot in zip(jobs, run_jobs(_shoot, jobs, workers=crew.workers), strict=True):
+            shots.append(shot)
+            task.note(job[0].title)
             task.advance()
-    return done
+    size = len(draws)
+    return {
+        attack.name: _gather(attack, table, draws, shots[k * size : (k + 1) * size], crew.people)
+        for k, attack in enumerate(attacks)
+    }
 
 
-def _leaked_participants(table: SignalTable, draws: Sequence[Draw]) -> int:
-    codes = table.covariates.participant_index
-    return max(len(np.unique(codes[draw.leaked])) for draw in draws)
+def _shoot(attack: Attack, table: SignalTable, draw: Draw, streams: Streams) -> _Shot:
+    started = time.perf_counter()
+    knowledge = Knowledge(leaked=table.select(draw.leaked))
+    scored = attack.score(table.select(draw.evaluated).blinded(), knowledge, streams.generator("attack"))
+    return _Shot(scored, time.perf_counter() - started)
+
+
+def _gather(
+    attack: Attack,
+    table: SignalTable,
+    draws: Sequence[Draw],
+    shots: Sequence[_Shot],
+    people: Mapping[str, int],
+) -> Attacked:
+    scores = np.full((len(draws), len(table)), np.nan)
+    for row, draw, shot in zip(scores, draws, shots, strict=True):
+        row[draw.evaluated] = shot.scored.scores
+    codes = np.array([people[scan.participant] for scan in table.scans])
+    return Attacked(
+        attack,
+        Evaluated(scores, np.array([shot.scored.threshold for shot in shots]), table.is_member(), codes),
+        tuple(dict.fromkeys(note for shot in shots for note in shot.scored.notes)),
+        max(len(np.unique(codes[draw.leaked])) for draw in draws),
+        sum(shot.seconds for shot in shots),
+    )

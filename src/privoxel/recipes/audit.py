@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 class RunOptions:
     """How a run is carried out; none of these changes a number in it.
 
-    ``cohort`` is the folder or table of a real cohort, ``root`` the folder its table's paths may point into.
+    ``cohort`` is the folder or table of a real cohort, ``root`` the folder its table's paths may point into,
+    ``workers`` the processes that attack.
     """
 
     cohort: Path | None = None
@@ -51,6 +52,7 @@ class RunOptions:
     resume: bool = False
     skip_bad: bool = False
     include_participants: bool = False
+    workers: int = 1
     progress: Progress = field(default_factory=Silent)
 
 
@@ -86,7 +88,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
         _record_designs(folder, designs)
-        workplace = Workplace(config, cohort, folder, runtime, options.progress)
+        workplace = Workplace(config, cohort, folder, runtime, options.progress, options.workers)
         plans = plan_targets(config, designs)
         needs = estimate_needs(plans, config, cohort, runtime)
         _announce(f"{len(plans)} models to train: {needs}.", options.progress)

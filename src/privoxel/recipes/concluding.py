@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import ATTACKS
 from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
+from privoxel.evaluation.intervals import effective_participants
 from privoxel.evaluation.metrics import paired_auc_difference, to_metric
 from privoxel.evaluation.results import AttackSummary, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
@@ -74,11 +76,14 @@ def _over(targets: Sequence[Judged], name: str, config: RunConfig, level: float 
 def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> VerdictInputs:
     primary = config.attacks.primary
     members_se, non_members_se = _standard_errors(targets)
+    n_members, n_non_members = np.min(
+        [effective_participants(_scores(one, primary)) for one in targets], axis=0
+    )
     return VerdictInputs(
         primary_attack=primary,
         auc=auc,
-        n_members=min(_scores(one, primary).n_members for one in targets),
-        n_non_members=min(_scores(one, primary).n_non_members for one in targets),
+        n_members=n_members,
+        n_non_members=n_non_members,
         utility=_mean_utility([one.utility for one in targets]),
         access=str(ATTACKS[primary].threat_model),
         members_mae_se=members_se,
@@ -111,11 +116,21 @@ def _mean_utility(utilities: Sequence[Utility]) -> Utility:
 
 
 def _standard_errors(targets: Sequence[Judged]) -> tuple[float, float]:
-    """Return the standard errors of the members' and the non-members' MAE (years), mean over targets."""
+    """Return the standard errors of the members' and the non-members' MAE (years), mean over targets.
+
+    A participant's scans are averaged first.
+    """
     errors = []
     for one in targets:
         error = np.abs(one.scores.prediction - one.scores.age)
-        groups = (error[one.scores.members], error[~one.scores.members])
-        errors.append([float(group.std(ddof=1)) / np.sqrt(len(group)) for group in groups])
+        groups = (one.scores.members, ~one.scores.members)
+        means = [_by_participant(error, one.scores.participants, group) for group in groups]
+        errors.append([float(group.std(ddof=1)) / np.sqrt(len(group)) for group in means])
     members, non_members = np.mean(errors, axis=0)
     return float(members), float(non_members)
+
+
+def _by_participant(error: FloatArray, people: IntArray, group: BoolArray) -> FloatArray:
+    """Return the mean error of each participant of the group."""
+    codes = np.unique(people[group], return_inverse=True)[1]
+    return np.bincount(codes, error[group]) / np.bincount(codes)

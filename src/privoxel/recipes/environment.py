@@ -1,10 +1,10 @@
 """What made a result: versions of the packages it depends on, and the kind of machine."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from privoxel.executor import usable_cores
 from privoxel.version import __version__
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "nibabel", "nilearn", "matplotlib")
@@ -26,5 +26,5 @@ def machine_facts() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
     }

@@ -11,7 +11,8 @@ from privoxel.config import AttackConfig
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import AUDIT_FOLDS, Draw, audit_draws, pseudo_members, reproduction_draws
 from privoxel.evaluation.results import TrainingPoint, Utility
-from privoxel.recipes.attacking import Attacked, run_attack, run_attacks
+from privoxel.progress import Silent
+from privoxel.recipes.attacking import Attacked, Crew, run_attacks
 from privoxel.recipes.plan import attacks_on
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
 from privoxel.seeding import Streams
@@ -74,14 +75,16 @@ def _attack(
     streams = Streams(workplace.config.seed).child(f"attacks/{observed.plan.number}")
     draws = adversary_draws(table, settings, streams)
     ready = [with_tail(attack, observed.model) for attack in attacks]
-    people = workplace.people
-    attacked = run_attacks(ready, table, draws, people=people, streams=streams, progress=workplace.progress)
+    crew = Crew(streams, workplace.people, workplace.workers, workplace.progress)
+    attacked = run_attacks(ready, table, draws, crew=crew)
     if observed.plan.is_null:
         return attacked, {}
-    covariates = run_attack(CONTROLS["covariates-only"], table, draws, people=people, streams=streams)
+    alone = crew._replace(workers=1, progress=Silent())
+    (covariates,) = run_attacks([CONTROLS["covariates-only"]], table, draws, crew=alone).values()
     primary = next(attack for attack in ready if attack.name == settings.primary)
     null, null_draws = _pseudo_members(table, settings, streams.child("pseudo-members"))
-    pseudo = run_attack(primary, null, null_draws, people=people, streams=streams.child("pseudo-members"))
+    alone = alone._replace(streams=streams.child("pseudo-members"))
+    (pseudo,) = run_attacks([primary], null, null_draws, crew=alone).values()
     return attacked, {COVARIATES_ONLY: covariates, PSEUDO_MEMBERS: pseudo}
 
 

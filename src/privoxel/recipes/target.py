@@ -58,6 +58,7 @@ class Workplace:
     folder: RunFolder
     runtime: Runtime
     progress: Progress
+    workers: int = 1
 
     @property
     def people(self) -> dict[str, int]:

@@ -3,7 +3,6 @@
 These choices never change what is computed beyond rounding; all are recorded in the manifest.
 """
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, final
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from privoxel.arrays import Float32Array
 from privoxel.config import TrainingConfig
+from privoxel.executor import usable_cores
 from privoxel.models.base import to_memory_format
 from privoxel.training.device import Precision, choose_device, choose_precision
 
@@ -55,7 +55,7 @@ def choose_runtime(config: TrainingConfig) -> Runtime:
     weight gradient of small 3-D convolutions is wrong in bfloat16, so training stays in float32 there.
     """
     device = choose_device(config.device)
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = config.threads or usable_cores()
     torch.set_num_threads(threads)
     bfloat16 = config.precision == "auto" and choose_precision(device) is Precision.BFLOAT16
     memory_format = "channels_last" if config.memory_format == "auto" else config.memory_format
