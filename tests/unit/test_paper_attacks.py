@@ -153,5 +153,5 @@ def test_a_constant_signal_gives_everyone_the_same_score():
         for table in (leaked, target)
     ]
     result = scored(replace(get_attack("gradient-output"), epochs=2), *flat)
-    assert np.ptp(result.scores) == 0
+    assert np.ptp(result.scores) < 1e-6  # float32 rounding of a vectorised tail
     assert result.notes == ("gradient:output: 6 structural zeros dropped",)

@@ -11,6 +11,8 @@ from typing import NamedTuple, final
 from privoxel.arrays import Float32Array
 
 EMBEDDING = 64
+PAPER_STEPS = 38
+"""Steps of one epoch of the paper: 2,400 training scans (of 3,000 leaked) in batches of 64."""
 
 
 class Encoder(StrEnum):
@@ -61,17 +63,18 @@ class Branch(NamedTuple):
 class Schedule:
     """How an attack network is trained: the paper's appendix C.2, and a dropout rate of ours.
 
-    The paper's at most 100 epochs of 2,400 scans are 3,800 steps. A smaller leaked set has fewer steps an
-    epoch, so ``epochs`` is a cap only once ``steps`` were made too; ``patience`` stays in epochs.
+    The paper's epochs are of 2,400 scans: at most 100 of them are 3,800 steps, and its patience of 20 is 760.
+    A smaller leaked set has fewer steps an epoch, so both limits are stretched to ``steps_an_epoch``.
     """
 
     epochs: int = 100
-    steps: int = 3800
+    steps_an_epoch: int = PAPER_STEPS
     patience: int = 20
     batch: int = 64
     learning_rate: float = 1e-3
     dropout: float = 0.5
 
-    def epochs_for(self, scans: int) -> int:
-        """Return the most epochs that ``scans`` training scans are gone through."""
-        return max(self.epochs, math.ceil(self.steps / math.ceil(scans / self.batch)))
+    def limits(self, scans: int) -> tuple[int, int]:
+        """Return the most epochs over ``scans`` training scans, and those without progress that end it."""
+        stretch = max(1.0, self.steps_an_epoch / math.ceil(scans / self.batch))
+        return math.ceil(self.epochs * stretch), math.ceil(self.patience * stretch)

@@ -220,12 +220,13 @@ def _train(
     train, held_out = _sample(leaked, members, ~validation), _sample(leaked, members, validation)
     optimiser = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, fused=True)
     best_loss, best_epoch, best_weights = math.inf, 0, copy.deepcopy(network.state_dict())
-    for epoch in range(1, schedule.epochs_for(int((~validation).sum())) + 1):
+    epochs, patience = schedule.limits(int((~validation).sum()))
+    for epoch in range(1, epochs + 1):
         _one_epoch(network.train(), train, optimiser, schedule.batch)
         loss = float(_loss(_scored(network.eval(), held_out.inputs), held_out))
         if loss < best_loss:
             best_loss, best_epoch, best_weights = loss, epoch, copy.deepcopy(network.state_dict())
-        if epoch - best_epoch >= schedule.patience:
+        if epoch - best_epoch >= patience:
             break
     network.load_state_dict(best_weights)
     return best_epoch
