@@ -16,6 +16,7 @@ from privoxel.evaluation.results import (
     Utility,
     Verdict,
     results_schema,
+    shipped_schema,
 )
 
 
@@ -125,3 +126,7 @@ def test_the_schema_closes_every_object_and_names_every_metric():
     closed = [schema, *schema["$defs"].values()]
     assert all(part["additionalProperties"] is False for part in closed)
     assert METRICS[:2] == ("balanced_accuracy", "auc")
+
+
+def test_the_shipped_schema_is_that_of_the_code():
+    assert shipped_schema() == results_schema()

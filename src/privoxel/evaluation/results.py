@@ -4,6 +4,8 @@ Fractions are 0-1, ages and errors are years. ``schema_version`` changes wheneve
 have to; the JSON schema is ``results_schema()``.
 """
 
+import json
+from importlib.resources import files
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -139,3 +141,10 @@ class Results(_Record):
 def results_schema() -> dict[str, Any]:
     """Return the JSON schema of ``results.json``."""
     return Results.model_json_schema()
+
+
+def shipped_schema() -> dict[str, Any]:
+    """Return the JSON schema that is installed beside this module, for other languages' readers."""
+    text = files(__package__).joinpath("results.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
