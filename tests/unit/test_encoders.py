@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_logits_and_another_seed_others():
     branch, members, validation = planted()
     first, again, other = (
         encoder_logits(
-            [branch], members, validation=validation, schedule=Schedule(epochs=5, steps_an_epoch=1), seed=seed
+            [branch], members, validation=validation, schedule=Schedule(epochs=5, steps=0), seed=seed
         ).logits
         for seed in (3, 3, 4)
     )
@@ -120,9 +120,7 @@ def test_the_same_seed_gives_the_same_logits_and_another_seed_others():
 def test_threads_and_torchs_generator_are_left_as_they_were():
     branch, members, validation = planted()
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    encoder_logits(
-        [branch], members, validation=validation, schedule=Schedule(epochs=2, steps_an_epoch=1), seed=3
-    )
+    encoder_logits([branch], members, validation=validation, schedule=Schedule(epochs=2, steps=0), seed=3)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -136,7 +134,7 @@ def test_validation_scans_are_never_trained_on():
             [Branch(Encoder.FLAT, leaked, branch.target)],
             members,
             validation=validation,
-            schedule=Schedule(epochs=1, steps_an_epoch=1),
+            schedule=Schedule(epochs=1, steps=0),
             seed=3,
         ).logits
         for leaked in (branch.leaked, poisoned)
@@ -149,14 +147,14 @@ def test_training_stops_after_the_patience_and_keeps_the_best_epoch():
     told = np.where(members ^ validation, 1.0, -1.0)[:, None].astype(np.float32)  # wrong where it validates
     branch = Branch(Encoder.FLAT, told, told)
     run = {"members": members, "validation": validation, "seed": 1}
-    endless = encoder_logits([branch], schedule=Schedule(epochs=10**9, steps_an_epoch=1), **run)
+    endless = encoder_logits([branch], schedule=Schedule(epochs=10**9, patient_steps=0), **run)
     assert endless.best_epoch == 1
-    single = encoder_logits([branch], schedule=Schedule(epochs=1, steps_an_epoch=1), **run)
+    single = encoder_logits([branch], schedule=Schedule(epochs=1, steps=0), **run)
     np.testing.assert_array_equal(endless.logits, single.logits)
 
 
 @pytest.mark.parametrize(
-    ("scans", "limits"), [(2400, (100, 20)), (5000, (100, 20)), (320, (760, 152)), (36, (3800, 760))]
+    ("scans", "limits"), [(2400, (100, 20)), (5000, (100, 20)), (320, (760, 48)), (36, (3800, 240))]
 )
 def test_smaller_leaked_sets_get_the_papers_number_of_steps(scans, limits):
     epochs, patience = Schedule().limits(scans)
@@ -227,7 +225,7 @@ def test_one_scan_left_over_does_not_stop_a_copied_batch_norm():
     branch, members, validation = activations(83)
     assert (~validation).sum() == 64 + 1
     fitted = tail_logits(
-        Tail(), branch, members, validation=validation, schedule=Schedule(epochs=2, steps_an_epoch=1), seed=3
+        Tail(), branch, members, validation=validation, schedule=Schedule(epochs=2, steps=0), seed=3
     )
     assert np.isfinite(fitted.logits).all()
 

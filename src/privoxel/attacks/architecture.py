@@ -11,8 +11,10 @@ from typing import NamedTuple, final
 from privoxel.arrays import Float32Array
 
 EMBEDDING = 64
-PAPER_STEPS = 38
-"""Steps of one epoch of the paper: 2,400 training scans (of 3,000 leaked) in batches of 64."""
+PAPER_STEPS = 3800
+"""Steps of the paper's 100 epochs: 2,400 training scans (of 3,000 leaked) in batches of 64."""
+PATIENT_STEPS = 240
+"""Steps without progress that are endured at least; the paper's 760 found nothing more (``docs/attacks.md``)."""
 
 
 class Encoder(StrEnum):
@@ -63,18 +65,20 @@ class Branch(NamedTuple):
 class Schedule:
     """How an attack network is trained: the paper's appendix C.2, and a dropout rate of ours.
 
-    The paper's epochs are of 2,400 scans: at most 100 of them are 3,800 steps, and its patience of 20 is 760.
-    A smaller leaked set has fewer steps an epoch, so both limits are stretched to ``steps_an_epoch``.
+    A smaller leaked set than the paper's has fewer steps an epoch, so both limits are stretched until they
+    are ``steps`` and ``patient_steps`` too.
     """
 
     epochs: int = 100
-    steps_an_epoch: int = PAPER_STEPS
+    steps: int = PAPER_STEPS
     patience: int = 20
+    patient_steps: int = PATIENT_STEPS
     batch: int = 64
     learning_rate: float = 1e-3
     dropout: float = 0.5
 
     def limits(self, scans: int) -> tuple[int, int]:
         """Return the most epochs over ``scans`` training scans, and those without progress that end it."""
-        stretch = max(1.0, self.steps_an_epoch / math.ceil(scans / self.batch))
-        return math.ceil(self.epochs * stretch), math.ceil(self.patience * stretch)
+        steps_an_epoch = math.ceil(scans / self.batch)
+        epochs = max(self.epochs, math.ceil(self.steps / steps_an_epoch))
+        return epochs, max(self.patience, math.ceil(self.patient_steps / steps_an_epoch))
