@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     patch = pytest.MonkeyPatch()
     patch.setenv("PRIVOXEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-    assert call(patch, "run", CONFIG, "-o", folder, "-q") == 0
+    assert call(patch, "run", CONFIG, "-o", folder, "-q", "--jobs", 1) == 0
     yield folder
     patch.undo()
 
@@ -45,7 +45,7 @@ def results(finished):
 
 
 def measured(results):
-    """The numbers that golden.json holds: errors of the models, and scores' AUC."""
+    """Errors of the models and AUC of every attack and control, by target."""
     return {
         target.name: {
             "members_mae": target.utility.members,
@@ -59,10 +59,11 @@ def measured(results):
 
 
 def test_numbers_are_the_golden_ones(results):
+    """Those that hold on any machine; what a network of thousands of steps says of six scans does not."""
     found = measured(results)
     assert found.keys() == GOLDEN.keys()
     for target, numbers in GOLDEN.items():
-        assert found[target] == pytest.approx(numbers, rel=1e-3), target
+        assert {name: found[target][name] for name in numbers} == pytest.approx(numbers, rel=1e-3), target
 
 
 def test_the_run_folder_holds_what_was_promised(finished):
@@ -118,6 +119,12 @@ def test_no_participant_is_named_in_what_may_be_shared(finished):
         assert '"0007"' not in text
 
 
+def test_worker_processes_change_no_number(monkeypatch, finished, tmp_path, results):
+    assert call(monkeypatch, "run", CONFIG, "-o", tmp_path / "two", "-q", "--jobs", 2) == 0
+    again = Results.model_validate_json((tmp_path / "two" / "results.json").read_text())
+    assert measured(again) == measured(results)
+
+
 def test_a_finished_run_is_found_again(monkeypatch, finished, capsys):
     before = (finished / "results.json").read_bytes()
     assert call(monkeypatch, "run", CONFIG, "-o", finished, "--resume", "--json") == 0
@@ -138,7 +145,7 @@ def test_the_report_can_be_written_again(monkeypatch, finished, tmp_path):
 def test_a_killed_run_continues_to_the_same_numbers(finished, tmp_path, results):
     """Kill the process with SIGKILL once the first target's training is done, then resume."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "privoxel.cli", "run", str(CONFIG), "-o", str(folder), "-q"]
+    arguments = ["run", str(CONFIG), "-o", str(folder), "-q", "--jobs", "1"]
     killer = (
         "import os, signal, sys, privoxel.recipes.target as t\n"
         "original = t.extract\n"
@@ -147,15 +154,14 @@ def test_a_killed_run_continues_to_the_same_numbers(finished, tmp_path, results)
         "    return original(model, snapshots, *a, **k)\n"
         "t.extract = dying\n"
         "from privoxel.cli import main\n"
-        f"sys.argv = {command[2:]!r}\n"
-        "sys.argv[0] = 'privoxel'\n"
-        "sys.argv.pop(1) if sys.argv[1] == 'privoxel.cli' else None\n"
+        f"sys.argv = {['privoxel', *arguments]!r}\n"
         "main()\n"
     )
     killed = subprocess.run([sys.executable, "-c", killer], capture_output=True, check=False)  # noqa: S603
     assert killed.returncode == -9
     assert (folder / "state").exists()
-    subprocess.run([*command, "--resume"], check=True, capture_output=True, env=os.environ)  # noqa: S603
+    command = [sys.executable, "-m", "privoxel", *arguments, "--resume"]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
     again = Results.model_validate_json((folder / "results.json").read_text())
     assert measured(again) == measured(results)
 

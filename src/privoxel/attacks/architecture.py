@@ -14,7 +14,7 @@ EMBEDDING = 64
 PAPER_STEPS = 3800
 """Steps of the paper's 100 epochs: 2,400 training scans (of 3,000 leaked) in batches of 64."""
 PATIENT_STEPS = 240
-"""Steps without progress that are endured at least; the paper's 760 found nothing more (``docs/attacks.md``)."""
+"""Steps without progress endured at least; the paper's 760 found nothing more (see docs/attacks.md)."""
 
 
 class Encoder(StrEnum):

@@ -24,6 +24,7 @@ def summarise(judged: Sequence[Judged], config: RunConfig) -> list[AttackSummary
         _summary(name, mine, config)
         for mine in by_model(judged)
         for name in (*mine[0].scores.evaluated, *mine[0].scores.controls)
+        if _all_have(mine, name)
     ]
 
 
@@ -43,6 +44,10 @@ def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackS
         for key, estimate in estimates.items()
     }
     return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+
+
+def _all_have(targets: Sequence[Judged], name: str) -> bool:
+    return all(name in one.scores.evaluated or name in one.scores.controls for one in targets)
 
 
 def _scores(one: Judged, name: str) -> Evaluated:
@@ -90,7 +95,7 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         non_members_mae_se=non_members_se,
         control=_over(targets, COVARIATES_ONLY, config),
         excess=_excess(targets, primary),
-        null=_over(targets, PSEUDO_MEMBERS, config),
+        null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
     )
 

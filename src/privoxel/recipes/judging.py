@@ -1,5 +1,6 @@
 """Judging one target: attacks and controls on its signals, kept so that a killed run need not repeat them."""
 
+import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack
 from privoxel.config import AttackConfig
+from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import AUDIT_FOLDS, Draw, audit_draws, pseudo_members, reproduction_draws
 from privoxel.evaluation.results import TrainingPoint, Utility
@@ -18,6 +20,8 @@ from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, wi
 from privoxel.seeding import Streams
 from privoxel.signals.extract import total_norm
 from privoxel.signals.table import Membership, SignalTable
+
+logger = logging.getLogger(__name__)
 
 COVARIATES_ONLY = "covariates_only"
 PSEUDO_MEMBERS = "null_pseudo_members"
@@ -81,11 +85,15 @@ def _attack(
         return attacked, {}
     alone = crew._replace(workers=1, progress=Silent())
     (covariates,) = run_attacks([CONTROLS["covariates-only"]], table, draws, crew=alone).values()
+    controls = {COVARIATES_ONLY: covariates}
     primary = next(attack for attack in ready if attack.name == settings.primary)
-    null, null_draws = _pseudo_members(table, settings, streams.child("pseudo-members"))
     alone = alone._replace(streams=streams.child("pseudo-members"))
-    (pseudo,) = run_attacks([primary], null, null_draws, crew=alone).values()
-    return attacked, {COVARIATES_ONLY: covariates, PSEUDO_MEMBERS: pseudo}
+    try:
+        null, null_draws = _pseudo_members(table, settings, alone.streams)
+        (controls[PSEUDO_MEMBERS],) = run_attacks([primary], null, null_draws, crew=alone).values()
+    except PrivoxelError as error:
+        logger.warning("no pseudo-member control for %s: %s", observed.plan.name, error)
+    return attacked, controls
 
 
 def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:
