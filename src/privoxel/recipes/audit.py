@@ -5,6 +5,7 @@ that a killed run continues where it stopped.
 """
 
 import datetime
+import hashlib
 import logging
 import shutil
 import time
@@ -71,12 +72,13 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
     attacks = chosen_attacks(config)
+    draw_designs(config, cohort)  # too few participants are told before a folder is made
     runtime = choose_runtime(config.training)
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
     settings = {
         "config": config.to_dict(),
         "cohort": cohort.name,
-        "participants": len(cohort.covariates.participants),
+        "cohort_content": hashlib.sha256(cohort.fingerprint.encode()).hexdigest()[:16],
     }
     folder = open_run(output, settings, resume=options.resume, facts=facts)
     if folder.is_complete:

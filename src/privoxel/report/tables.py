@@ -146,7 +146,7 @@ def fill_row(row: Row, metrics: Mapping[str, Metric], footnotes: Footnotes) -> R
 
 def years(value: float | None) -> str:
     """Return an age or an error in years with one decimal, a dash for None."""
-    return DASH if value is None else f"{value:.1f}"
+    return DASH if value is None else f"{round(value, 1) + 0.0:.1f}"  # no minus zero
 
 
 def methods_used(targets: Iterable[Target]) -> list[tuple[str, str]]:
