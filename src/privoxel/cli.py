@@ -271,7 +271,7 @@ def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     from privoxel.recipes.summary import summary_table
 
     console = Console()
-    console.print(summary_table(outcome.results))
+    console.print(summary_table(outcome.results, width=console.width))
     console.print()
     console.print(outcome.results.verdict.sentence, highlight=False)
     console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
@@ -280,7 +280,7 @@ def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
 def _progress(*, quiet: bool) -> "Progress":
     from privoxel.progress import Silent
 
-    if quiet or os.environ.get("CI") or not sys.stderr.isatty():
+    if quiet or os.environ.get("CI"):
         return Silent()
     from privoxel.terminal import Bars
 

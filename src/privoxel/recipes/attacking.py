@@ -64,7 +64,7 @@ def run_attacks(
     with crew.progress.task("attacks", len(jobs)) as task:
         for job, shot in zip(jobs, run_jobs(_shoot, jobs, workers=crew.workers), strict=True):
             shots.append(shot)
-            task.note(job[0].title)
+            task.note(job[0].name)
             task.advance()
     size = len(draws)
     return {

@@ -5,20 +5,27 @@ from rich.table import Table
 from privoxel.evaluation.results import AttackSummary, Metric, Results
 
 TRUE_POSITIVES = "tpr_at_fpr_0.05"
+WIDE = 78
 
 
-def summary_table(results: Results) -> Table:
-    """Return a table of every attack's main metrics, over all targets; a star marks the primary one."""
+def summary_table(results: Results, *, width: int = WIDE) -> Table:
+    """Return a table of every attack's main metrics, over all targets; a star marks the primary one.
+
+    Below ``WIDE`` columns only the AUC and the published accuracy are shown.
+    """
     table = Table(box=None, pad_edge=False, title=None)
     table.add_column("", no_wrap=True)
-    for heading in ("AUC (95 %)", "balanced acc.", "TPR@5%FPR", "paper"):
+    is_wide = width >= WIDE
+    for heading in (
+        ("AUC (95 %)", "balanced acc.", "TPR@5%FPR", "paper") if is_wide else ("AUC (95 %)", "paper")
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in dict.fromkeys(row.model for row in results.summary):
         rows = [row for row in results.summary if row.model == model]
         table.add_section()
         table.add_row(f"[bold]{model}[/bold] ({_targets(rows[0])})")
         for row in rows:
-            _add(table, row, results.verdict.primary_attack)
+            _add(table, row, results.verdict.primary_attack, is_wide=is_wide)
     return table
 
 
@@ -26,17 +33,13 @@ def _targets(row: AttackSummary) -> str:
     return "1 target" if row.n_targets == 1 else f"{row.n_targets} targets"
 
 
-def _add(table: Table, row: AttackSummary, primary: str) -> None:
+def _add(table: Table, row: AttackSummary, primary: str, *, is_wide: bool) -> None:
     mark = " *" if row.name == primary else ""
     accuracy = row.metrics["balanced_accuracy"]
     rate = row.metrics[TRUE_POSITIVES].value
-    table.add_row(
-        f" {row.name}{mark}",
-        _cell(row.metrics["auc"]),
-        _cell(accuracy),
-        "–" if rate is None else f"{rate:.2f}",
-        "" if accuracy.paper is None else f"{accuracy.paper:.3f}",
-    )
+    middle = (_cell(accuracy), "–" if rate is None else f"{rate:.2f}") if is_wide else ()
+    paper = "" if accuracy.paper is None else f"{accuracy.paper:.3f}"
+    table.add_row(f" {row.name}{mark}", _cell(row.metrics["auc"]), *middle, paper)
 
 
 def _cell(metric: Metric) -> str:

@@ -141,8 +141,8 @@ def _run_epoch(
             task.advance(len(rows))
     train_mae = absolute_error / len(order)
     validation_mae = _validation_mae(model, training_set, job)
-    shown = "" if validation_mae is None else f", validation {validation_mae:.2f}"
-    task.note(f"epoch {epoch}: MAE train {train_mae:.2f}{shown} years")
+    shown = f"{train_mae:.2f}" if validation_mae is None else f"{train_mae:.2f}/{validation_mae:.2f}"
+    task.note(f"epoch {epoch}, MAE {shown} years")
     return Epoch(epoch, train_mae, validation_mae)
 
 
