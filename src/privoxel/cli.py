@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from privoxel.errors import PrivoxelError
+from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.version import __version__
 
 if TYPE_CHECKING:
@@ -250,7 +250,14 @@ def _run(config: "RunConfig", call: _Call) -> None:
             json.dumps(plan, indent=1) if call.as_json else "\n".join(f"{k}: {v}" for k, v in plan.items())
         )
         return
-    outcome = run_audit(config, call.output or _fresh_folder(), options)
+    if call.resume and call.output is None:
+        raise ConfigError(
+            "--resume needs the --output folder of the run to continue, got none. Name it with -o."
+        )
+    output = call.output or _fresh_folder()
+    if not call.quiet:
+        typer.echo(f"Run folder: {output}", err=True)
+    outcome = run_audit(config, output, options)
     _print_outcome(outcome, as_json=call.as_json)
     auc = outcome.results.verdict.auc
     if call.fail_above is not None and auc is not None and auc.low is not None and auc.low > call.fail_above:
@@ -299,7 +306,15 @@ def main() -> Any:
     except PrivoxelError as error:
         typer.echo(f"privoxel: {error}", err=True)
         code = WRONG_USE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(
+            f"privoxel: {place}{error.strerror or error}. Mend that and go on with --resume.", err=True
+        )
+        code = WRONG_USE
     except (KeyboardInterrupt, click.Abort):
-        typer.echo("privoxel: interrupted. Finished work is kept: continue with --resume.", err=True)
+        typer.echo(
+            "privoxel: interrupted. Finished work is kept: the same command with --resume goes on.", err=True
+        )
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else DONE)

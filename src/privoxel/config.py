@@ -17,6 +17,7 @@ from privoxel.errors import ConfigError
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -38,12 +39,10 @@ class CohortConfig(_Section):
 class SplitConfig(_Section):
     """Who is a member: counts of participants, or fractions of the cohort."""
 
-    members: Annotated[float, Field(gt=0)] = 0.5
-    non_members: Annotated[float, Field(gt=0)] = 0.5
-    others: Annotated[float, Field(ge=0)] = Field(
-        0, description="a disjoint group that trains the null target"
-    )
-    validation: Annotated[float, Field(ge=0)] = Field(0, description="held out for the training curve only")
+    members: Size = 0.5
+    non_members: Size = 0.5
+    others: Size = Field(0, description="a disjoint group that trains the null target")
+    validation: Size = Field(0, description="held out for the training curve only")
     stratify: Literal["age"] | None = "age"
     designs: Positive = Field(1, description="independent random memberships, one target each")
 

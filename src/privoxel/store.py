@@ -78,7 +78,13 @@ class RunFolder:
 
     def hashed(self, participant: str) -> str:
         """Return the keyed hash under which ``participant`` may appear in files and logs."""
-        key = bytes.fromhex((self.path / ID_KEY).read_text(encoding="ascii"))
+        try:
+            key = bytes.fromhex((self.path / ID_KEY).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{self.path} needs its {ID_KEY} to go on, got none that can be read. "
+                "Restore it, or choose another --output."
+            ) from error
         return "p-" + hmac.new(key, participant.encode(), hashlib.sha256).hexdigest()[:12]
 
 
@@ -95,7 +101,9 @@ def open_run(path: Path, settings: Mapping[str, Any], *, resume: bool, facts: Ma
     if (path / MANIFEST).exists():
         _check_same(folder, settings, resume=resume)
         return folder
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} needs to be a folder, got a file. Choose another --output.")
+    if path.exists() and any(entry.name != ID_KEY for entry in path.iterdir()):
         raise StoreError(
             f"{path} needs to be an empty or new folder, got one with other files. Choose another --output."
         )
@@ -114,7 +122,7 @@ def _check_same(folder: RunFolder, settings: Mapping[str, Any], *, resume: bool)
         listed = "\n".join(f"  - {change}" for change in changes)
         raise StoreError(
             f"{folder.path} holds a run with other settings:\n{listed}\n"
-            "Restore these settings, or choose another --output."
+            "Restore these settings, remove the folder, or choose another --output."
         )
     if not resume:
         raise StoreError(

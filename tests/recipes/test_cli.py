@@ -143,23 +143,24 @@ def test_the_report_can_be_written_again(monkeypatch, finished, tmp_path):
 
 
 def test_a_killed_run_continues_to_the_same_numbers(finished, tmp_path, results):
-    """Kill the process with SIGKILL once the first target's training is done, then resume."""
+    """SIGKILL as the attacks on the first target begin, and again in the signals of the second model."""
     folder = tmp_path / "killed"
     arguments = ["run", str(CONFIG), "-o", str(folder), "-q", "--jobs", "1"]
     killer = (
-        "import os, signal, sys, privoxel.recipes.target as t\n"
+        "import os, signal, sys, privoxel.recipes.judging as j, privoxel.recipes.target as t\n"
+        "die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         "original = t.extract\n"
-        "def dying(model, snapshots, *a, **k):\n"
-        "    if 'slice' in str(k['folder']): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return original(model, snapshots, *a, **k)\n"
-        "t.extract = dying\n"
+        "def dying(*a, **k):\n"
+        "    return die() if 'slice' in str(k['folder']) else original(*a, **k)\n"
+        "if '--resume' in sys.argv: t.extract = dying\n"
+        "else: j.run_attacks = die\n"
         "from privoxel.cli import main\n"
-        f"sys.argv = {['privoxel', *arguments]!r}\n"
         "main()\n"
     )
-    killed = subprocess.run([sys.executable, "-c", killer], capture_output=True, check=False)  # noqa: S603
-    assert killed.returncode == -9
-    assert (folder / "state").exists()
+    for attempt in (arguments, [*arguments, "--resume"]):
+        command = [sys.executable, "-c", killer, *attempt]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == -9  # noqa: S603
+        assert (folder / "state").exists()
     command = [sys.executable, "-m", "privoxel", *arguments, "--resume"]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603
     again = Results.model_validate_json((folder / "results.json").read_text())
@@ -183,6 +184,8 @@ def test_a_dry_run_writes_nothing(monkeypatch, tmp_path, capsys):
         (["report", "."], "results.json of a finished run"),
         (["cohort", "check", "missing"], "missing"),
         (["brew"], "No such command"),
+        (["run", CONFIG, "--resume"], "--resume needs the --output"),
+        (["run", CONFIG, "-o", CONFIG], "needs to be a folder, got a file"),
     ],
 )
 def test_expected_errors_exit_2_without_a_traceback(monkeypatch, tmp_path, capsys, arguments, message):

@@ -23,7 +23,6 @@ from privoxel.seeding import torch_stream
 
 Tail = nn.Module
 SCORING_BATCH = 256
-LARGE_MAP = 4096
 
 
 class Fitted(NamedTuple):
@@ -152,7 +151,7 @@ def encoder_logits(
     """
     leaked = tuple(_tensor(branch.leaked) for branch in branches)
     target = tuple(_tensor(branch.target) for branch in branches)
-    with torch_stream(seed), _few_threads(branches):
+    with torch_stream(seed), _one_thread():
         encoders = [encoder(branch.encoder, branch.leaked.shape[1:]) for branch in branches]
         network = AttackNet(encoders, schedule.dropout)
         best_epoch = _train(network, leaked, members, validation, schedule)
@@ -174,18 +173,17 @@ def tail_logits(
     an embedding (or to ages) and is left as it was. See ``encoder_logits`` for the other arguments.
     """
     leaked = (_tensor(branch.leaked),)
-    with torch_stream(seed), _few_threads([branch]):
+    with torch_stream(seed), _one_thread():
         network = TailNet(tail, leaked[0][torch.from_numpy(~validation)], schedule.dropout)
         best_epoch = _train(network, leaked, members, validation, schedule)
         return _fitted(network, (_tensor(branch.target),), best_epoch)
 
 
 @contextlib.contextmanager
-def _few_threads(branches: Sequence[Branch]) -> Iterator[None]:
-    """Run a block on one thread unless a convolution works on a map large enough to share."""
+def _one_thread() -> Iterator[None]:
+    """Run a block on one thread, so that logits do not depend on how many an attack happens to get."""
     threads = torch.get_num_threads()
-    is_large = any(b.encoder is not Encoder.FLAT and b.leaked[0].size >= LARGE_MAP for b in branches)
-    torch.set_num_threads(threads if is_large else 1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

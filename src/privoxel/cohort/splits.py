@@ -28,7 +28,7 @@ class Design:
     """Disjoint groups of participants for one audited model.
 
     ``members`` train it; ``non_members`` are the unseen participants it is compared on; ``others`` train the
-    target of the null control, which has seen neither; ``validation`` chooses among epochs and is excluded.
+    target of the null control, which has seen neither; ``validation`` draws the curve and is excluded.
     """
 
     members: tuple[str, ...]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from privoxel.attacks.base import Attack, Knowledge, Scored
+from privoxel.errors import SignalError
 from privoxel.evaluation.draws import Draw
 from privoxel.evaluation.scored import Evaluated
 from privoxel.executor import run_jobs
@@ -77,6 +78,11 @@ def _shoot(attack: Attack, table: SignalTable, draw: Draw, streams: Streams) -> 
     started = time.perf_counter()
     knowledge = Knowledge(leaked=table.select(draw.leaked))
     scored = attack.score(table.select(draw.evaluated).blinded(), knowledge, streams.generator("attack"))
+    if scored.scores.shape != (int(draw.evaluated.sum()),) or not np.isfinite(scored.scores).all():
+        raise SignalError(
+            f"Attack {attack.name} needs to return one finite score a scan, got shape {scored.scores.shape} "
+            f"with {int((~np.isfinite(scored.scores)).sum())} that are not finite. Mend the attack."
+        )
     return _Shot(scored, time.perf_counter() - started)
 
 

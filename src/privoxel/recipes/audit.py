@@ -21,12 +21,14 @@ from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, draw_design
 from privoxel.config import RunConfig
+from privoxel.errors import StoreError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.progress import Progress, Silent
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
+from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import Judged, judge
 from privoxel.recipes.plan import check_disk, chosen_attacks, estimate_needs, plan_targets
 from privoxel.recipes.rewrite import read_results, rewrite_report
@@ -35,6 +37,7 @@ from privoxel.report import mid_slices, results_tsv, write_report
 from privoxel.seeding import Streams
 from privoxel.store import RunFolder, atomic_path, open_run, write_json, write_text
 from privoxel.training.runtime import choose_runtime
+from privoxel.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ logger = logging.getLogger(__name__)
 @final
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; none of these changes a number in it.
+    """How a run is carried out. Of these only ``skip_bad`` can change a number, by the scans it leaves out.
 
     ``cohort`` is the folder or table of a real cohort, ``root`` the folder its table's paths may point into,
     ``workers`` the processes that attack.
@@ -72,13 +75,14 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
     attacks = chosen_attacks(config)
-    draw_designs(config, cohort)  # too few participants are told before a folder is made
+    check_feasible(config, draw_designs(config, cohort), attacks, cohort)
     runtime = choose_runtime(config.training)
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
     settings = {
         "config": config.to_dict(),
         "cohort": cohort.name,
-        "cohort_content": hashlib.sha256(cohort.fingerprint.encode()).hexdigest()[:16],
+        "cohort_content": _content(cohort),
+        "privoxel": __version__,
     }
     folder = open_run(output, settings, resume=options.resume, facts=facts)
     if folder.is_complete:
@@ -115,18 +119,21 @@ def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
         draw_design(
             cohort.covariates,
             streams.generator(str(k)),
-            members=_size(split.members),
-            non_members=_size(split.non_members),
-            others=_size(split.others),
-            validation=_size(split.validation),
+            members=split.members,
+            non_members=split.non_members,
+            others=split.others,
+            validation=split.validation,
             stratify=split.stratify,
         )
         for k in range(split.designs)
     )
 
 
-def _size(value: float) -> int | float:
-    return int(value) if value >= 1 or value == 0 else value
+def _content(cohort: Cohort) -> str:
+    """Return a digest of all volumes, ids and covariates together."""
+    people = cohort.covariates
+    parts = (cohort.fingerprint, people.scans, people.age.tolist(), people.sex.tolist(), people.site.tolist())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
@@ -137,7 +144,9 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
         volumes.
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
-    plans = plan_targets(config, draw_designs(config, cohort))
+    designs = draw_designs(config, cohort)
+    check_feasible(config, designs, chosen_attacks(config), cohort)
+    plans = plan_targets(config, designs)
     needs = estimate_needs(plans, config, cohort, choose_runtime(config.training))
     return {
         "cohort": repr(cohort),
@@ -179,10 +188,18 @@ def _write_config(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
+    """Write who was in which group, as keyed hashes; refuse to go on with other groups than before."""
     groups = ("members", "non_members", "others", "validation")
-    folder.record(
-        designs=[{g: [folder.hashed(p) for p in getattr(design, g)] for g in groups} for design in designs]
-    )
+    record = [
+        {group: sorted(folder.hashed(p) for p in getattr(design, group)) for group in groups}
+        for design in designs
+    ]
+    if folder.manifest.get("designs", record) != record:
+        raise StoreError(
+            f"{folder.path} needs the participants it was started with, got others (scans were left out then "
+            "or now). Mend the cohort, or choose another --output."
+        )
+    folder.record(designs=record)
 
 
 def _write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:

@@ -1,5 +1,6 @@
 """From a configuration to a cohort whose volumes are cached and memory-mapped."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.cache import cache_volumes
 from privoxel.config import RunConfig
-from privoxel.errors import ConfigError
+from privoxel.errors import ConfigError, Problem
 from privoxel.evaluation.results import CohortSummary
 from privoxel.progress import Progress
 from privoxel.store import RunFolder
@@ -27,6 +28,10 @@ def describe_cohort(
         if path is not None:
             raise ConfigError(
                 "A simulated cohort needs no --cohort, got one. Set [cohort] kind = 'real' or drop --cohort."
+            )
+        if settings.where or settings.normalise != "all":
+            raise ConfigError(
+                "A simulated cohort needs no [cohort] where or normalise, got one. Drop it; real scans use it."
             )
         from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort  # noqa: PLC0415 - imports torch
 
@@ -55,10 +60,10 @@ def summarise_cohort(cohort: Cohort, folder: RunFolder) -> CohortSummary:
     """Return what a report may say of a cohort: no ids, skipped participants by keyed hash."""
     ages = cohort.covariates.age
     sites, counts = np.unique(cohort.covariates.site, return_counts=True)
-    skipped = [
-        f"{folder.hashed(p.participant) if p.participant else 'scan'}: {p.what}. {p.remedy}"
-        for p in cohort.problems
-    ]
+    skipped = [_without_ids(problem, folder) for problem in cohort.problems]
+    youngest, oldest = (float(ages.min()), float(ages.max()))
+    if not cohort.is_simulated:  # an exact extreme age is a person's
+        youngest, oldest = float(np.floor(youngest)), float(np.ceil(oldest))
     return CohortSummary(
         name=cohort.name,
         is_simulated=cohort.is_simulated,
@@ -68,9 +73,21 @@ def summarise_cohort(cohort: Cohort, folder: RunFolder) -> CohortSummary:
         voxel_mm=cohort.grid.voxel_mm,
         age_mean=float(ages.mean()),
         age_sd=float(ages.std()),
-        age_min=float(ages.min()),
-        age_max=float(ages.max()),
+        age_min=youngest,
+        age_max=oldest,
         sites={str(site) or "unknown": int(n) for site, n in zip(sites, counts, strict=True)},
         history=list(cohort.history),
         skipped=skipped,
     )
+
+
+NAMES = re.compile(r"sub-[A-Za-z0-9]+|\S*/\S+|\S+\.(?:nii|tsv|csv|json)(?:\.gz)?\b")
+
+
+def _without_ids(problem: Problem, folder: RunFolder) -> str:
+    """Return what is wrong with a scan for a report: its participant as a keyed hash, no file names."""
+    who = folder.hashed(problem.participant) if problem.participant else "a scan"
+    what = f"{problem.what}. {problem.remedy}"
+    if problem.participant:
+        what = what.replace(problem.participant, "(id)")
+    return f"{who}: {NAMES.sub('(name)', what)}"

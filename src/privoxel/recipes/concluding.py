@@ -55,21 +55,31 @@ def _scores(one: Judged, name: str) -> Evaluated:
 
 
 def verdict_of(judged: Sequence[Judged], config: RunConfig) -> Verdict:
-    """Return the verdict on the model whose primary attack does best.
+    """Return the gravest verdict on any of the models.
 
-    With several models the interval is widened (Bonferroni), as the worst of several is a selected one.
+    A leak in one model is a leak; none above the limit needs all models to say so. With several models each
+    interval is widened (Bonferroni).
     """
     groups = by_model(judged)
     level = 1.0 - 0.05 / len(groups)
-    aucs = [_over(mine, config.attacks.primary, config, level) for mine in groups]
-    worst = max(range(len(groups)), key=lambda k: aucs[k].value or 0.0)
-    verdict = decide(_inputs(groups[worst], aucs[worst], config))
-    model = groups[worst][0].plan.model.name
-    note = (
-        f"The verdict is on {model}, the most exposed of {len(groups)} models; its interval is wider for that"
-    )
+    verdicts = [
+        decide(_inputs(mine, _over(mine, config.attacks.primary, config, level), config)) for mine in groups
+    ]
+    worst = min(range(len(groups)), key=lambda k: _gravity(verdicts[k]))
+    verdict, model = verdicts[worst], groups[worst][0].plan.model.name
+    note = f"The verdict is the gravest of {len(groups)} models, {model}; its interval is wider for that"
     extra = [note] if len(groups) > 1 else []
+    if not _all_have(groups[worst], PSEUDO_MEMBERS):
+        extra.append("There are too few non-members for the pseudo-member control")
     return verdict.model_copy(update={"reasons": [*verdict.reasons, *extra]})
+
+
+GRAVITY = ("leak shown", "refused", "inconclusive", "no leak above the limit")
+
+
+def _gravity(verdict: Verdict) -> tuple[int, float]:
+    low = verdict.auc.low if verdict.auc is not None and verdict.auc.low is not None else 0.0
+    return GRAVITY.index(verdict.outcome), -low
 
 
 def _over(targets: Sequence[Judged], name: str, config: RunConfig, level: float = 0.95) -> Estimate:

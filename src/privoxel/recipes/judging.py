@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from privoxel.arrays import IntArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack
 from privoxel.config import AttackConfig
@@ -98,7 +100,13 @@ def _attack(
 
 def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:
     """Return whom the adversary holds and whom it is judged on, for each repeat of the protocol."""
-    membership, codes = table.membership[0], table.covariates.participant_index
+    return protocol_draws(table.membership[0], table.covariates.participant_index, config, streams)
+
+
+def protocol_draws(
+    membership: npt.NDArray[np.int8], codes: IntArray, config: AttackConfig, streams: Streams
+) -> tuple[Draw, ...]:
+    """Return the draws of ``config``'s protocol over scans of given membership and participants' codes."""
     rng = streams.generator("draws")
     if config.protocol == "reproduction":
         return reproduction_draws(membership, codes, repeats=config.repeats or REPRODUCTION_REPEATS, rng=rng)

@@ -16,13 +16,12 @@ from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.models import build_model
-from privoxel.recipes.target import TargetPlan, spec_of
+from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
 from privoxel.seeding import torch_stream
+from privoxel.signals.extract import Extraction, signal_bytes
 from privoxel.training.runtime import Runtime
 
 VOLUMETRIC_ONLY = frozenset({"activation"})
-BYTES_A_SCAN = 60_000
-"""Signals of one scan at full width, half precision, rounded up."""
 
 
 def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPlan, ...]:
@@ -57,6 +56,13 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
             f"[attacks] names need to include the primary and null-target attacks, got none called "
             f"{', '.join(sorted(missing))}. Add them to names."
         )
+    slices = [model.name for model in config.models if model.name != "cnn3d"]
+    barred = sorted({config.attacks.primary, *config.attacks.null_target} & VOLUMETRIC_ONLY)
+    if slices and barred:
+        raise ConfigError(
+            f"[attacks] primary and null_target need to apply to every model, got {', '.join(barred)}, which "
+            f"does not to {', '.join(slices)}. Choose another."
+        )
     return {name: attack for name, attack in ATTACKS.items() if name in names}
 
 
@@ -84,12 +90,12 @@ def estimate_needs(plans: Sequence[TargetPlan], config: RunConfig, cohort: Cohor
     seconds = disk = 0.0
     paces = {model.name: _measure(model, config, cohort, runtime) for model in config.models}
     for plan in plans:
-        pace, weights = paces[plan.model.name]
+        pace, weights, signals = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
         seconds += pace * epochs * len(cohort.rows_of(plan.trained_on))
         snapshots = 1 + epochs // config.training.snapshot_every
         judged = len(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
-        disk += 4 * weights * (snapshots + 3) + BYTES_A_SCAN * judged
+        disk += 4 * weights * (snapshots + 3) + signals * judged
     return Needs(seconds, disk)
 
 
@@ -103,8 +109,14 @@ def check_disk(needs: Needs, folder: Path) -> None:
         )
 
 
-def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: Runtime) -> tuple[float, int]:
-    """Return the seconds per training scan, measured on two steps, and the number of weights."""
+class _Pace(NamedTuple):
+    seconds: float
+    weights: int
+    signal_bytes: int
+
+
+def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: Runtime) -> _Pace:
+    """Return seconds per training scan, measured on two steps, weights, and bytes of signals a scan."""
     size = config.training.batch_size
     model = build_model(spec_of(settings), cohort.grid.shape, 60.0, 0)
     runtime.place(model)
@@ -118,7 +130,10 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
         if runtime.device.startswith("cuda"):
             torch.cuda.synchronize()
         pace = (time.perf_counter() - started) / size
-    return pace, sum(p.numel() for p in model.parameters())
+    model.eval()
+    wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
+    weights = sum(p.numel() for p in model.parameters())
+    return _Pace(pace, weights, signal_bytes(model, Extraction(wanted), volumes[:1]))
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, membership_of
 from privoxel.config import ModelConfig, RunConfig
+from privoxel.errors import CohortError
 from privoxel.models import ModelSpec, build_model
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
@@ -21,7 +22,7 @@ from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 from privoxel.store import RunFolder
-from privoxel.training.loop import Epoch, TrainingFolders, TrainingJob, TrainingSet, train
+from privoxel.training.loop import Epoch, TrainingFolders, TrainingJob, TrainingSet, load_weights, train
 from privoxel.training.runtime import Runtime
 
 OPTIONAL_SIGNALS = (f"{GRADIENT}hidden",)
@@ -88,6 +89,10 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     model = build_model(spec_of(plan.model), cohort.grid.shape, train_age, streams.seed("initialisation"))
     curve, snapshots = _trained(plan, model, train_rows, streams, workplace)
 
+    workplace.runtime.place(model)
+    load_weights(model, snapshots[-1])
+    model.eval()
+
     design = plan.design
     judged = cohort.select(cohort.rows_of((*design.members, *design.non_members)))
     last = snapshots[-1:]
@@ -134,6 +139,11 @@ def _trained(
         facts = folder.manifest["steps"][step]
         return tuple(Epoch(*point) for point in facts["curve"]), folders.existing()
     ages = cohort.covariates.age[train_rows]
+    if np.ptp(ages) == 0:
+        raise CohortError(
+            f"Target {plan.name} needs members of different ages, got {len(ages)} of the same age. "
+            "Choose another cohort or more members."
+        )
     training_set = TrainingSet(
         cohort,
         train_rows,

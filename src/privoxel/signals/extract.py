@@ -68,6 +68,18 @@ def check_signals(model: AuditableModel, extraction: Extraction) -> None:
         )
 
 
+def signal_bytes(model: AuditableModel, extraction: Extraction, volume: Tensor) -> int:
+    """Return the bytes on disk that the signals of one scan and snapshot will take.
+
+    ``volume`` is any scan on the model's device, (1, 1, x, y, z); its activations give the sizes.
+    """
+    weights = dict(model.named_parameters())
+    half = sum(weights[f"{layer}.weight"].numel() for layer in extraction.gradient_layers)
+    with torch.no_grad():
+        half += sum(a[0].numel() for a in model.activations(volume, extraction.activation_layers).values())
+    return 2 * half + 4 * (1 + len(weights))
+
+
 def extract(
     model: AuditableModel,
     snapshots: Sequence[Path],

@@ -58,5 +58,6 @@ def choose_runtime(config: TrainingConfig) -> Runtime:
     threads = config.threads or usable_cores()
     torch.set_num_threads(threads)
     bfloat16 = config.precision == "auto" and choose_precision(device) is Precision.BFLOAT16
+    torch.backends.cudnn.allow_tf32 = False  # its ten bits would be visible in gradients
     memory_format = "channels_last" if config.memory_format == "auto" else config.memory_format
     return Runtime(str(device), bfloat16, memory_format, threads)

@@ -1,0 +1,60 @@
+"""What can be known to fail before a folder is made or a volume read: protocol sizes, models, signals."""
+
+from collections.abc import Mapping, Sequence
+
+from privoxel.attacks.base import Attack
+from privoxel.cohort.base import Cohort
+from privoxel.cohort.splits import EXCLUDED, Design, membership_of
+from privoxel.config import RunConfig
+from privoxel.errors import ConfigError, PrivoxelError
+from privoxel.models import build_model
+from privoxel.recipes.judging import protocol_draws
+from privoxel.recipes.plan import attacks_on, plan_targets
+from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
+from privoxel.seeding import Streams
+from privoxel.signals.extract import Extraction, check_signals
+
+FEWEST_LEAKED = 2
+
+
+def check_feasible(
+    config: RunConfig, designs: Sequence[Design], attacks: Mapping[str, Attack], cohort: Cohort
+) -> None:
+    """Raise ``ConfigError`` with everything that would stop the run of ``config`` later."""
+    faults = [fault for design in designs for fault in _protocol_faults(config, design, cohort)]
+    for plan in plan_targets(config, designs[:1]):
+        faults += _model_faults(plan, attacks, config, cohort)
+    if faults:
+        listed = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
+        raise ConfigError(
+            f"The run cannot work:\n{listed}\nCorrect the configuration, or give more participants."
+        )
+
+
+def _protocol_faults(config: RunConfig, design: Design, cohort: Cohort) -> list[str]:
+    membership = membership_of(design, cohort.covariates)
+    judged = membership != EXCLUDED
+    people = cohort.covariates.participant_index[judged]
+    try:
+        draws = protocol_draws(membership[judged], people, config.attacks, Streams(config.seed))
+    except PrivoxelError as error:
+        return [str(error)]
+    members = membership[judged] == 1
+    fewest = min(len(set(people[draw.leaked & group])) for draw in draws for group in (members, ~members))
+    if fewest < FEWEST_LEAKED:
+        return [
+            f"The protocol {config.attacks.protocol} leaks {fewest} participant per class, attacks need 2."
+        ]
+    return []
+
+
+def _model_faults(
+    plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig, cohort: Cohort
+) -> list[str]:
+    try:
+        model = build_model(spec_of(plan.model), cohort.grid.shape, 60.0, 0)
+        wanted = needed_signals(model, attacks_on(plan, attacks, config), config.signals.extra)
+        check_signals(model, Extraction(wanted))
+    except PrivoxelError as error:
+        return [str(error)]
+    return []
