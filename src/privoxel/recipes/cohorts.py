@@ -31,7 +31,7 @@ def describe_cohort(
             )
         if settings.where or settings.normalise != "all":
             raise ConfigError(
-                "A simulated cohort needs no [cohort] where or normalise, got one. Drop it; real scans use it."
+                "A simulated cohort needs no [cohort] where or normalise, got one. Drop it."
             )
         from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort  # noqa: PLC0415 - imports torch
 
