@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from privoxel.cohort.splits import Design
+from privoxel.config import ModelConfig, RunConfig
+from privoxel.evaluation.archive import TargetScores
+from privoxel.evaluation.results import Utility
+from privoxel.evaluation.scored import Evaluated
+from privoxel.recipes.concluding import summarise, verdict_of
+from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
+from privoxel.recipes.target import TargetPlan
+
+CONFIG = RunConfig()  # primary: abs-error
+
+
+def judged(model, *, each, shift, members_mae=2.0, seed=0, has_null=True):
+    """A target with ``each`` members and non-members whose scores differ by ``shift`` SD."""
+    rng = np.random.default_rng(seed)
+    members = np.arange(2 * each) < each
+    people = np.arange(2 * each)
+
+    def scored(by):
+        scores = rng.standard_normal((1, 2 * each)) + by * members
+        return Evaluated(scores, np.array([by / 2]), members, people)
+
+    age = rng.uniform(45, 80, 2 * each)
+    error = np.where(members, members_mae, 4.0) * rng.choice([-1, 1], 2 * each) + 0.1 * rng.standard_normal(
+        2 * each
+    )
+    controls = {COVARIATES_ONLY: scored(0.0)} | ({PSEUDO_MEMBERS: scored(0.0)} if has_null else {})
+    scores = TargetScores(
+        age, age + error, np.full(2 * each, np.nan), members, people, {"abs-error": scored(shift)}, controls
+    )
+    utility = Utility(members=members_mae, non_members=4.0, null=6.2, gap=4.0 - members_mae)
+    plan = TargetPlan(model, ModelConfig(name=model), Design(("a",), ("b",)))
+    facts = {name: AttackFacts((), 2, 0.0) for name in ("abs-error", *controls)}
+    return Judged(plan, (), utility, scores, facts)
+
+
+def test_a_leak_shown_outweighs_a_higher_but_uncertain_auc():
+    uncertain = judged("cnn3d", each=8, shift=0.8, seed=1)
+    leaking = judged("slice-mean", each=600, shift=0.3)
+    alone = verdict_of([uncertain], CONFIG)
+    assert alone.outcome == "inconclusive"
+    both = verdict_of([uncertain, leaking], CONFIG)
+    assert both.outcome == "leak shown"
+    assert alone.auc.value > both.auc.value
+    assert any("slice-mean" in reason for reason in both.reasons)
+
+
+def test_no_leak_needs_every_model_to_say_so():
+    harmless = judged("cnn3d", each=600, shift=0.0)
+    assert verdict_of([harmless], CONFIG).outcome == "no leak above the limit"
+    untrained = judged("slice-mean", each=600, shift=0.0, members_mae=6.1)
+    assert verdict_of([harmless, untrained], CONFIG).outcome == "refused"
+
+
+def test_the_interval_is_wider_with_several_models():
+    one, other = (judged(name, each=200, shift=0.8) for name in ("cnn3d", "slice-mean"))
+    assert verdict_of([one], CONFIG).auc.level == pytest.approx(0.95)
+    assert verdict_of([one, other], CONFIG).auc.level == pytest.approx(0.975)
+
+
+def test_a_missing_null_control_is_said():
+    verdict = verdict_of([judged("cnn3d", each=100, shift=1.0, has_null=False)], CONFIG)
+    assert any("pseudo-member" in reason for reason in verdict.reasons)
+
+
+def test_summaries_average_over_the_targets_of_a_model():
+    targets = [judged("cnn3d", each=50, shift=1.0, seed=s) for s in (1, 2, 3)]
+    rows = {row.name: row for row in summarise(targets, CONFIG)}
+    aucs = [summarise([target], CONFIG)[0].metrics["auc"].value for target in targets]
+    assert rows["abs-error"].n_targets == 3
+    assert rows["abs-error"].metrics["auc"].value == pytest.approx(np.mean(aucs))
