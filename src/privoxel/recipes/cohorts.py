@@ -30,9 +30,7 @@ def describe_cohort(
                 "A simulated cohort needs no --cohort, got one. Set [cohort] kind = 'real' or drop --cohort."
             )
         if settings.where or settings.normalise != "all":
-            raise ConfigError(
-                "A simulated cohort needs no [cohort] where or normalise, got one. Drop it."
-            )
+            raise ConfigError("A simulated cohort needs no [cohort] where or normalise, got one. Drop it.")
         from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort  # noqa: PLC0415 - imports torch
 
         seed = config.seed if settings.seed is None else settings.seed
