@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    cohort = cache_volumes(simulate_cohort(SimulatorConfig(resolution_mm=options.resolution), options.scans))
+    cohort = cache_volumes(
+        simulate_cohort(SimulatorConfig(seed=0, resolution_mm=options.resolution), options.scans)
+    )
     volumes = torch.from_numpy(cohort.batch(np.arange(len(cohort))))
     ages = torch.as_tensor(cohort.covariates.age, dtype=torch.float32)
     threads = torch.get_num_threads()
