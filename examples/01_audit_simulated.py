@@ -13,8 +13,8 @@ SETTINGS = {
     "seed": 1,
     "cohort": {"participants": 120, "resolution_mm": 6.0},
     "split": {"members": 50, "non_members": 50},
-    "models": [{"name": "cnn3d", "width": 0.25, "head": "scaled"}],
-    "training": {"epochs": 25, "learning_rate": 1e-3, "snapshot_every": 25},
+    "models": [{"name": "cnn3d", "width": 0.25, "head": "scaled", "dropout": 0.0}],
+    "training": {"epochs": 60, "learning_rate": 1e-3, "snapshot_every": 60},
     "attacks": {"names": ["abs-error", "gradient-norm", "error-forest"], "primary": "abs-error"},
 }
 
