@@ -3,11 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from privoxel.cohort.derivative import write_derivative
+from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
 from privoxel.cohort.splits import draw_design
 from privoxel.config import parse_config
-from privoxel.errors import ConfigError, Problem
+from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.recipes.audit import RunOptions, run_audit
-from privoxel.recipes.cohorts import summarise_cohort
+from privoxel.recipes.cohorts import describe_cohort, summarise_cohort
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.plan import chosen_attacks
 from privoxel.store import open_run
@@ -73,3 +75,20 @@ def test_a_report_names_no_participant_that_was_left_out(tmp_path):
     assert "jones" not in text
     assert "smith" not in text
     assert "no T1w image" in text
+
+
+def test_faults_of_tables_and_of_voxels_are_told_together(tmp_path):
+    folder = tmp_path / "bids"
+    write_derivative(simulate_cohort(SimulatorConfig(seed=3, resolution_mm=10.0), 4), folder)
+    table = (folder / "participants.tsv").read_text().splitlines()
+    cells = table[1].split("\t")
+    table[1] = "\t".join([cells[0], "n/a", *cells[2:]])
+    (folder / "participants.tsv").write_text("\n".join(table))
+    broken = next((folder / "sub-0004" / "anat").glob("*.nii.gz"))
+    broken.write_bytes(broken.read_bytes()[:-400])
+    config = parse_config({"cohort": {"kind": "real", "resolution_mm": 10.0}})
+    with pytest.raises(ProblemsError, match=r"2 found") as caught:
+        describe_cohort(config, folder, skip_bad=False)
+    assert "has no age" in str(caught.value)
+    assert "sub-0004" in str(caught.value)
+    assert len(describe_cohort(config, folder, skip_bad=True)) == 3

@@ -1,14 +1,16 @@
 """From a configuration to a cohort whose volumes are cached and memory-mapped."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.cache import cache_volumes
+from privoxel.cohort.checks import check_cohort
 from privoxel.config import RunConfig
-from privoxel.errors import ConfigError, Problem
+from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.evaluation.results import CohortSummary
 from privoxel.progress import Progress
 from privoxel.store import RunFolder
@@ -40,12 +42,30 @@ def describe_cohort(
         return simulate_cohort(simulator, settings.participants)
     if path is None:
         raise ConfigError("A real cohort needs --cohort DIR (a BIDS folder or a table), got none. Add it.")
+    return _real_cohort(config, path, skip_bad=skip_bad, root=root)
+
+
+def _real_cohort(config: RunConfig, path: Path, *, skip_bad: bool, root: Path | None) -> Cohort:
+    """Return the cohort at ``path``; where a table or header is at fault, read the voxels too and tell all."""
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    grid = Grid.mni(settings.resolution_mm)
-    return load_cohort(
-        path, grid=grid, normalise=settings.normalise, where=settings.where, skip_bad=skip_bad, root=root
+    settings = config.cohort
+    load = partial(
+        load_cohort,
+        path,
+        grid=Grid.mni(settings.resolution_mm),
+        normalise=settings.normalise,
+        where=settings.where,
+        root=root,
     )
+    try:
+        return load(skip_bad=skip_bad)
+    except ProblemsError as error:
+        if skip_bad:
+            raise
+        everything = check_cohort(load(skip_bad=True)).problems
+        title = f"Cohort {path.name} has scans that cannot be used"
+        raise ProblemsError(title, everything, "Continue with the rest by --skip-bad.") from error
 
 
 def read_cohort(cohort: Cohort, *, skip_bad: bool, progress: Progress) -> Cohort:
