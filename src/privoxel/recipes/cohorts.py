@@ -46,7 +46,7 @@ def describe_cohort(
 
 
 def _real_cohort(config: RunConfig, path: Path, *, skip_bad: bool, root: Path | None) -> Cohort:
-    """Return the cohort at ``path``; where a table or header is at fault, read the voxels too and tell all."""
+    """Return the cohort at ``path``; if a table or header is at fault, read the voxels too and tell all."""
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
     settings = config.cohort
