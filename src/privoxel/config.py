@@ -4,8 +4,6 @@ Every section is one frozen model with its defaults; unknown keys and all errors
 once. A configuration names no path of a data set: the cohort is given on the command line.
 """
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,10 +121,6 @@ class RunConfig(_Section):
         if len(set(names)) != len(names):
             raise ValueError(f"models need distinct names, got {', '.join(names)}")
         return self
-
-    def digest(self) -> str:
-        """Return a hash of every setting."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON and TOML can hold."""

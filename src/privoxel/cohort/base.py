@@ -4,14 +4,14 @@ A *participant* is a person, the unit of membership, splits and intervals. A *sc
 of a participant: (participant, session, rec). Every row of a cohort is a scan.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from privoxel.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from privoxel.arrays import Float32Array, FloatArray, IntArray
 from privoxel.errors import CohortError, Problem
 
 
@@ -213,10 +213,6 @@ class Cohort:
         return np.flatnonzero(
             np.array([s.participant in wanted for s in self.covariates.scans], dtype=np.bool_)
         )
-
-    def mask_of(self, keep: Callable[[ScanId], bool]) -> BoolArray:
-        """Return which scans satisfy ``keep``."""
-        return np.array([keep(scan) for scan in self.covariates.scans], dtype=np.bool_)
 
 
 @final
