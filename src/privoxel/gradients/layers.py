@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from privoxel.gradients.convolution import conv_gradients, conv_squared_norms
+from privoxel.gradients.squares import squared_norms, squared_norms_by_name
 
 Gradients = dict[str, Tensor]
 Kernel = Callable[[Any, Tensor, Tensor], Gradients]
@@ -31,9 +32,9 @@ def linear_squared_norms(layer: nn.Linear, inputs: Tensor, outer: Tensor) -> Gra
     x, g = inputs.flatten(1, -2), outer.flatten(1, -2)
     positions, read, made = x.shape[1], x.shape[2], g.shape[2]
     if positions * (read + made) >= read * made:
-        return _squares(linear_gradients(layer, inputs, outer))
+        return squared_norms_by_name(linear_gradients(layer, inputs, outer))
     found = {"weight": _gram_product(x, g)}
-    return found if layer.bias is None else found | {"bias": g.sum(1).square().sum(1)}
+    return found if layer.bias is None else found | {"bias": squared_norms(g.sum(1))}
 
 
 def _gram_product(x: Tensor, g: Tensor) -> Tensor:
@@ -64,10 +65,6 @@ def _normalised(layer: Any, inputs: Tensor) -> Tensor:
     return torch.unflatten(normed, 0, inputs.shape[:2])
 
 
-def _squares(gradients: Mapping[str, Tensor]) -> Gradients:
-    return {name: gradient.flatten(1).square().sum(1) for name, gradient in gradients.items()}
-
-
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -90,7 +87,7 @@ def squared_norms_of(layer: nn.Module, inputs: Tensor, outer: Tensor) -> Gradien
     """Return the squared norms (scans,) of a known layer's gradients, by name."""
     if type(layer) in NORMS:
         return NORMS[type(layer)](layer, inputs, outer)
-    return _squares(gradients_of(layer, inputs, outer))
+    return squared_norms_by_name(gradients_of(layer, inputs, outer))
 
 
 def is_known(layer: nn.Module) -> bool:

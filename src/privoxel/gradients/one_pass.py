@@ -21,6 +21,7 @@ from privoxel.gradients.planning import Plan, make_plan
 from privoxel.gradients.projection import fold, signs
 from privoxel.gradients.request import Loss, Request, Signals, squared_error
 from privoxel.gradients.slower import loop_gradients, module_gradients
+from privoxel.gradients.squares import squared_norms
 from privoxel.gradients.watching import Call, recording, watching
 
 CHECK_TOLERANCE = 2e-3
@@ -190,7 +191,7 @@ class _Pass:
     def _reduce(self, name: str, gradient: Tensor) -> None:
         """Keep of a tensor's gradients what was asked for."""
         request = self._request
-        self.squares[name] = gradient.flatten(1).square().sum(1)
+        self.squares[name] = squared_norms(gradient)
         if name in request.gradients:
             self.gradients[name] = gradient
         if request.projection:
