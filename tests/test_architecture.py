@@ -11,7 +11,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 
 def imported_by(statement):
-    heavy = "('torch', 'ray', 'sklearn', 'nibabel')"
+    heavy = "('torch', 'ray', 'flwr', 'sklearn', 'nibabel')"
     code = f"{statement}; import sys; print(' '.join(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     return done.stdout.split()

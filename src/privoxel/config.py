@@ -15,6 +15,7 @@ from privoxel.errors import ConfigError
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+MEMORY_PATTERN = r"^[0-9]+(\.[0-9]+)?(MiB|GiB)$"
 Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
@@ -78,7 +79,15 @@ class SignalConfig(_Section):
     """What is extracted for each scan; the attacks' needs are added by themselves."""
 
     extra: tuple[str, ...] = ()
-    batch_size: Positive = 8
+    batch_size: Count = Field(0, description="scans of a pass; 0 takes what fits into the memory")
+    memory: Annotated[str, Field(pattern=MEMORY_PATTERN)] = Field(
+        "4GiB", description="what a pass may take, such as 512MiB or 4GiB"
+    )
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` in bytes."""
+        return int(float(self.memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[self.memory[-3:]])
 
 
 class AttackConfig(_Section):

@@ -32,6 +32,10 @@ class StoreError(PrivoxelError):
     """A run folder that does not fit what was asked of it."""
 
 
+class FederationError(PrivoxelError):
+    """A federation that cannot start, or a round that cannot be finished."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One fault of an input: where it is, what is wrong, what to do about it."""

@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from privoxel.errors import SignalError
+from privoxel.gradients.batching import suggest_batch
+from privoxel.gradients.one_pass import Extractor
 from privoxel.models import ModelSpec, build_model
 from privoxel.progress import Silent
-from privoxel.signals.extract import HALF_MAX, Extraction, extract, open_table, total_norm
+from privoxel.signals.extract import HALF_MAX, MEMORY, Extraction, extract, open_table, total_norm
 from privoxel.training.loop import save_weights
 from tests.conftest import make_cohort
 
@@ -91,6 +93,48 @@ def test_batches_do_not_change_the_signals(tmp_path):
     for name in SIGNALS:
         a, b = one.read(name), many.read(name)
         np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(a).max())
+
+
+def test_the_batch_size_follows_from_the_memory_and_is_told(tmp_path):
+    _, result = extracted(tmp_path, batch_size=0)
+    assert result.batch_size == suggest_batch(result.bytes_per_scan, MEMORY, torch.device("cpu")) > 2
+    assert suggest_batch(result.bytes_per_scan, 4 * result.bytes_per_scan, torch.device("cpu")) == 2
+    assert result.fallbacks == {}
+
+
+def test_a_pass_that_runs_out_of_memory_is_halved_until_it_fits(tmp_path, monkeypatch):
+    whole, _ = extracted(tmp_path / "a", batch_size=7)
+    plain, sizes = Extractor.__call__, []
+
+    def narrow(self, volumes, ages, **options):
+        sizes.append(len(ages))
+        if len(ages) > 2:
+            raise torch.OutOfMemoryError
+        return plain(self, volumes, ages, **options)
+
+    monkeypatch.setattr(Extractor, "__call__", narrow)
+    halved, _ = extracted(tmp_path / "b", batch_size=7)
+    assert {7, 3, 4} <= set(sizes)
+    for name in SIGNALS:
+        np.testing.assert_allclose(
+            halved.read(name), whole.read(name), atol=2e-3 * np.abs(whole.read(name)).max()
+        )
+
+
+def test_a_device_without_memory_for_one_scan_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Extractor, "bytes_per_scan", lambda *_: 1)
+    monkeypatch.setattr(Extractor, "__call__", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(SignalError, match="one scan at a time"):
+        extracted(tmp_path)
+
+
+def test_every_volume_is_read_once_for_all_snapshots(tmp_path, monkeypatch):
+    reads = []
+    plain = type(COHORT).batch
+    monkeypatch.setattr(type(COHORT), "batch", lambda self, rows: reads.extend(rows) or plain(self, rows))
+    extracted(tmp_path, batch_size=3)
+    planning = [0, 1]
+    assert sorted(reads) == sorted([*planning, *range(7)])
 
 
 def test_a_signal_the_model_lacks_is_named(tmp_path):

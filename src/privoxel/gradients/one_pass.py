@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from privoxel.errors import ModelError
+from privoxel.gradients.batching import peak_bytes
 from privoxel.gradients.layers import gradients_of, squared_norms_of
 from privoxel.gradients.planning import Plan, make_plan
 from privoxel.gradients.projection import fold, signs
@@ -61,6 +62,11 @@ class Extractor:
     def fallbacks(self) -> dict[str, str]:
         """Tensors that are computed the slower way, and why."""
         return dict(self._plan.reasons)
+
+    def bytes_per_scan(self, volumes: Tensor, ages: Tensor) -> int:
+        """Return the bytes that a pass holds at its peak for each scan, measured on two."""
+        volumes, ages = _two(volumes, ages)
+        return peak_bytes(lambda: self(volumes, ages), volumes.device) // 2
 
     def __call__(
         self, volumes: Tensor, ages: Tensor, *, forward: Callable[[Tensor], Tensor] | None = None

@@ -6,7 +6,8 @@ layer ``conv1`` are ``conv1.weight`` and ``conv1.bias``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, cast, final
@@ -106,6 +107,28 @@ class AuditableModel(nn.Module, ABC):
             if len(found) == len(set(layers)):
                 break
         return found
+
+    @contextmanager
+    def layer_outputs(self, layers: Sequence[str], found: dict[str, Tensor]) -> Iterator[None]:
+        """Put the block outputs of the named layers into ``found`` when the model runs inside the block.
+
+        Raises:
+            ModelError: if the model has no layer of such a name.
+        """
+        check_layers(self, layers)
+        plain = self.block
+
+        def recorded(layer: str, maps: Tensor) -> Tensor:
+            made = plain(layer, maps)
+            if layer in layers:
+                found[layer] = made.detach()
+            return made
+
+        self.block = recorded  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.block
 
     def tail(self, layer: str) -> "Tail":
         """Return a deep copy of the layers after the block of ``layer``, up to the pooled embedding.

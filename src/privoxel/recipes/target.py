@@ -101,9 +101,17 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     if not folder.done(step):
         shutil.rmtree(signals_folder, ignore_errors=True)
         wanted = needed_signals(model, attacks, workplace.config.signals.extra)
-        extraction = Extraction(wanted, workplace.config.signals.batch_size, workplace.runtime)
+        settings = workplace.config.signals
+        extraction = Extraction(wanted, settings.batch_size, workplace.runtime, settings.memory_bytes)
         extracted = extract(model, last, judged, extraction, folder=signals_folder, progress=progress)
-        folder.finish(step, tensors=list(extracted.tensors), clipped=extracted.clipped)
+        folder.finish(
+            step,
+            tensors=list(extracted.tensors),
+            clipped=extracted.clipped,
+            batch_size=extracted.batch_size,
+            bytes_per_scan=extracted.bytes_per_scan,
+            fallbacks=extracted.fallbacks,
+        )
     table = open_table(
         signals_folder,
         covariates=judged.covariates,

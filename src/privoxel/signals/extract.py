@@ -1,10 +1,11 @@
 """Extraction: a model, its snapshots and a cohort in, memory-mapped signals out.
 
-In evaluation mode, in batches, streamed to ``.npy`` files: memory does not grow with the
-number of scans. Gradients are of each scan's own squared error (years²), the training loss.
+In evaluation mode, in batches, streamed to ``.npy`` files: memory does not grow with the number of
+scans. Every volume is read once for all snapshots, whose weights stay in memory, and every signal of a
+batch comes from one pass. Gradients are of each scan's own squared error (years²), the training loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -18,29 +19,45 @@ from torch import Tensor
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.errors import SignalError
-from privoxel.gradients.per_sample import per_sample_gradients
+from privoxel.gradients.batching import suggest_batch
+from privoxel.gradients.one_pass import Extractor
+from privoxel.gradients.request import Request
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
+from privoxel.signals.snapshots import Snapshots
 from privoxel.signals.table import ACTIVATION, GRADIENT, GRADIENT_NORMS, PREDICTION, LazyArray, SignalTable
-from privoxel.training.loop import load_weights
 from privoxel.training.runtime import Runtime
 
 HALF_MAX = 65504.0
+MEMORY = 4 * 2**30
 
 
 @final
 @dataclass(frozen=True)
 class Extraction:
-    """What to extract: signal names, the number of scans a pass holds in memory, and where it is computed."""
+    """What to extract, the number of scans a pass holds, and where it is computed.
+
+    A ``batch_size`` of 0 takes what fits into ``memory`` bytes and, on a CPU, its caches.
+    """
 
     signals: tuple[str, ...]
-    batch_size: int = 8
+    batch_size: int = 0
     runtime: Runtime = field(default_factory=Runtime)
+    memory: int = MEMORY
 
     @property
     def gradient_layers(self) -> tuple[str, ...]:
         """Layers whose weight gradient is kept whole."""
         return tuple(name.removeprefix(GRADIENT) for name in self.signals if name.startswith(GRADIENT))
+
+    @property
+    def request(self) -> Request:
+        """What one pass must give."""
+        return Request(
+            gradients=tuple(f"{layer}.weight" for layer in self.gradient_layers),
+            norms=GRADIENT_NORMS in self.signals,
+            activations=self.activation_layers,
+        )
 
     @property
     def activation_layers(self) -> tuple[str, ...]:
@@ -49,11 +66,19 @@ class Extraction:
 
 
 class Extracted(NamedTuple):
-    """Signal files by name, the parameter tensors behind the norms, and how many values were clipped."""
+    """Signal files by name, the tensors behind the norms, and how it went.
+
+    ``clipped`` counts values beyond half precision; ``batch_size`` is the number of scans a pass held and
+    ``bytes_per_scan`` what each took at the peak; ``fallbacks`` says which tensors were computed the slower
+    way, and why.
+    """
 
     files: dict[str, Path]
     tensors: tuple[str, ...]
     clipped: int
+    batch_size: int
+    bytes_per_scan: int
+    fallbacks: dict[str, str]
 
 
 def check_signals(model: AuditableModel, extraction: Extraction) -> None:
@@ -95,47 +120,68 @@ def extract(
         SignalError: for signals the model cannot give, or if a value is not finite (naming the scan's row).
     """
     check_signals(model, extraction)
-    extraction.runtime.place(model)
-    model.eval()
     folder.mkdir(parents=True, exist_ok=True)
-    sink = _Sink(folder, len(snapshots), len(cohort))
-    with progress.task("signals", len(snapshots) * len(cohort)) as task:
-        for k, snapshot in enumerate(snapshots):
-            load_weights(model, snapshot)
-            for start in range(0, len(cohort), extraction.batch_size):
-                rows = np.arange(start, min(start + extraction.batch_size, len(cohort)))
-                for name, values in _signals_of(model, cohort, rows, extraction).items():
-                    sink.write(name, k, rows, values)
-                task.advance(len(rows))
     tensors = tuple(name for name, _ in model.named_parameters())
-    return Extracted(sink.close(), tensors, sink.clipped)
+    weights = Snapshots(model, snapshots, extraction.runtime)
+    sink = _Sink(folder, len(snapshots), len(cohort))
+    volumes, ages = _batch(cohort, np.arange(min(2, len(cohort))), extraction.runtime)
+    extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
+    size = extractor.bytes_per_scan(volumes, ages)
+    batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device)
+    with progress.task("signals", len(snapshots) * len(cohort)) as task:
+        for start in range(0, len(cohort), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(cohort)))
+            volumes, ages = _batch(cohort, rows, extraction.runtime)
+            for k in range(len(snapshots)):
+                weights.use(k)
+                for part in _passes(extractor, volumes, ages):
+                    for name, values in part.values.items():
+                        sink.write(name, k, rows[part.rows], values)
+                task.advance(len(rows))
+    return Extracted(sink.close(), tensors, sink.clipped, batch_size, size, extractor.fallbacks)
 
 
-def _signals_of(
-    model: AuditableModel, cohort: Cohort, rows: IntArray, extraction: Extraction
-) -> dict[str, npt.NDArray[Any]]:
-    runtime = extraction.runtime
-    volumes = runtime.volumes(cohort.batch(rows))
+def _batch(cohort: Cohort, rows: IntArray, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Return the volumes of a few scans on the device, and their ages."""
     ages = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
-    out: dict[str, npt.NDArray[Any]] = {}
-    if extraction.activation_layers:
-        with torch.no_grad():
-            activations = model.activations(volumes, extraction.activation_layers)
-        out |= {f"{ACTIVATION}{layer}": _numpy(value) for layer, value in activations.items()}
-    wants_norms = GRADIENT_NORMS in extraction.signals
-    if not (wants_norms or extraction.gradient_layers):
-        with torch.no_grad():
-            return out | {PREDICTION: _numpy(model(volumes))}
-    names = tuple(f"{layer}.weight" for layer in extraction.gradient_layers)
-    sample = per_sample_gradients(
-        model, volumes, ages, names=names, norms=wants_norms, chunk_size=extraction.batch_size
-    )
-    out[PREDICTION] = _numpy(sample.prediction)
-    if sample.norms is not None:
-        out[GRADIENT_NORMS] = _numpy(sample.norms)
-    for layer, name in zip(extraction.gradient_layers, names, strict=True):
-        out[f"{GRADIENT}{layer}"] = _numpy(sample.gradients[name])
-    return out
+    return runtime.volumes(cohort.batch(rows)), ages
+
+
+class _Part(NamedTuple):
+    """Signals by name of some rows of a batch."""
+
+    rows: slice
+    values: dict[str, npt.NDArray[Any]]
+
+
+def _passes(extractor: Extractor, volumes: Tensor, ages: Tensor) -> Iterator[_Part]:
+    """Yield the signals of a batch: in one part, or in halves of halves where the device's memory ran out."""
+    waiting = [slice(0, len(ages))]
+    while waiting:
+        rows = waiting.pop(0)
+        try:
+            values = _signals_of(extractor, volumes[rows], ages[rows])
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            middle = (rows.start + rows.stop) // 2
+            if middle == rows.start:
+                raise SignalError(
+                    "Extraction needs memory for one scan at a time, and the device has less. "
+                    "Ask for fewer signals, or use a device with more memory."
+                ) from None
+            waiting = [slice(rows.start, middle), slice(middle, rows.stop), *waiting]
+            continue
+        yield _Part(rows, values)
+
+
+def _signals_of(extractor: Extractor, volumes: Tensor, ages: Tensor) -> dict[str, npt.NDArray[Any]]:
+    found = extractor(volumes, ages)
+    values = {PREDICTION: found.prediction}
+    values |= {f"{ACTIVATION}{layer}": maps for layer, maps in found.activations.items()}
+    values |= {f"{GRADIENT}{name.removesuffix('.weight')}": g for name, g in found.gradients.items()}
+    if found.norms is not None:
+        values[GRADIENT_NORMS] = found.norms
+    return {name: _numpy(value) for name, value in values.items()}
 
 
 def _numpy(values: Tensor) -> npt.NDArray[Any]:

@@ -1,0 +1,93 @@
+"""A server knows its learners by what they say, over any grid."""
+
+import pytest
+
+from privoxel.errors import FederationError
+from tests.federations import a_job, conduct, roster, run
+
+
+class Answer:
+    """A reply of a node to the question who it is."""
+
+    def __init__(self, node, name, scans=3, grid="6 mm"):
+        self.metadata = type("Metadata", (), {"src_node_id": node})
+        self.identity = {"learner": name, "scans": scans, "grid": grid}
+        records = {"identity": self.identity}
+        self.content = type("Content", (), {"config_records": records})
+
+    def has_error(self):
+        return self.identity["learner"] is None
+
+
+class Nodes:
+    """A grid on which nodes come and go."""
+
+    def __init__(self, *answers):
+        self.answers = {answer.metadata.src_node_id: answer for answer in answers}
+        self.asked = []
+
+    def get_node_ids(self):
+        return list(self.answers)
+
+    def send_and_receive(self, messages, *, timeout):
+        nodes = [message.metadata.dst_node_id for message in messages]
+        self.asked += nodes
+        return [self.answers[node] for node in nodes]
+
+
+@pytest.fixture(autouse=True)
+def _identity():
+    with run.server_identity():
+        yield
+
+
+def test_nodes_are_asked_once_and_strangers_are_ignored():
+    nodes = Nodes(Answer(11, "west"), Answer(12, "stranger"), Answer(13, "north"))
+    known = roster.Roster(("north", "west"))
+    assert known.online(nodes) == known.online(nodes) == {11: "west", 13: "north"}
+    assert sorted(nodes.asked) == [11, 12, 13]
+
+
+def test_a_node_that_could_not_answer_is_asked_again():
+    nodes = Nodes(Answer(1, None))
+    known = roster.Roster(("north",))
+    assert known.online(nodes) == {}
+    nodes.answers[1] = Answer(1, "north")
+    assert known.online(nodes) == {1: "north"}
+
+
+def test_a_learner_that_returns_as_another_node_takes_its_name_along():
+    nodes = Nodes(Answer(1, "north"), Answer(2, "west"))
+    known = roster.Roster(("north", "west"))
+    known.online(nodes)
+    nodes.answers[3] = Answer(3, "north")
+    assert known.online(nodes) == {3: "north", 2: "west"}
+    del nodes.answers[3]
+    assert known.online(nodes) == {1: "north", 2: "west"}
+
+
+def test_waiting_ends_when_everyone_wanted_is_there_or_time_is_up():
+    nodes = Nodes(Answer(1, "north"))
+    known = roster.Roster(("north", "west"))
+    assert known.wait(nodes, ["north"], seconds=60) == {1: "north"}
+    assert known.wait(nodes, ["north", "west"], seconds=0.05) == {1: "north"}
+
+
+def test_learners_without_scans_are_named_before_the_first_round():
+    with pytest.raises(FederationError, match=r"needs scans at every learner, got none at west\. Give"):
+        roster.Roster(("north", "west")).online(Nodes(Answer(1, "north"), Answer(2, "west", scans=0)))
+
+
+def test_learners_on_different_grids_are_told_which():
+    nodes = Nodes(Answer(1, "north"), Answer(2, "west", grid="4 mm"))
+    with pytest.raises(
+        FederationError, match=r"one voxel grid at every learner, got north: 6 mm; west: 4 mm\."
+    ):
+        roster.Roster(("north", "west")).online(nodes)
+
+
+def test_a_learner_that_never_connects_is_absent_and_the_others_go_on(tmp_path):
+    job = a_job(rounds=1, patience_seconds=0.05)
+    (entry,) = conduct(None, job, tmp_path, expected=("north", "south", "west", "east")).participation
+    assert entry.took_part == ("north", "south", "west")
+    assert entry.absent == ("east",)
