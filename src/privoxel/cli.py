@@ -47,6 +47,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Worker processes for attacks; 0 takes one a core.")]
+Memory = Annotated[
+    str | None, typer.Option(help="What extracting signals may take, such as 512MiB or 4GiB; sets its batch.")
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
 SkipBad = Annotated[
@@ -82,6 +85,7 @@ def demo(
     resume: Resume = False,
     dry_run: DryRun = False,
     jobs: Jobs = 0,
+    memory: Memory = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -90,7 +94,7 @@ def demo(
     from privoxel.recipes.configs import built_in
 
     call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
-    call.jobs = jobs
+    call.jobs, call.memory = jobs, memory
     _run(built_in("demo"), call)
 
 
@@ -109,6 +113,7 @@ def run(
     fail_above: FailAbove = None,
     dry_run: DryRun = False,
     jobs: Jobs = 0,
+    memory: Memory = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -119,6 +124,7 @@ def run(
     call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     call.cohort, call.root, call.skip_bad = cohort, root, skip_bad
     call.include_participants, call.fail_above, call.jobs = include_participants, fail_above, jobs
+    call.memory = memory
     _run(load_config(config), call)
 
 
@@ -225,9 +231,11 @@ class _Call:
         self.include_participants = False
         self.fail_above: float | None = None
         self.jobs = 0
+        self.memory: str | None = None
 
 
 def _run(config: "RunConfig", call: _Call) -> None:
+    from privoxel.config import with_memory
     from privoxel.executor import usable_cores
     from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
 
@@ -235,6 +243,8 @@ def _run(config: "RunConfig", call: _Call) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if call.seed is not None:
         config = config.model_copy(update={"seed": call.seed})
+    if call.memory is not None:
+        config = with_memory(config, call.memory)
     options = RunOptions(
         cohort=call.cohort,
         root=call.root,

@@ -80,6 +80,9 @@ class SignalConfig(_Section):
 
     extra: tuple[str, ...] = ()
     batch_size: Count = Field(0, description="scans of a pass; 0 takes what fits into the memory")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 changes gradients by up to 2 % (docs/signals.md)"
+    )
     memory: Annotated[str, Field(pattern=MEMORY_PATTERN)] = Field(
         "4GiB", description="what a pass may take, such as 512MiB or 4GiB"
     )
@@ -134,6 +137,16 @@ class RunConfig(_Section):
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON and TOML can hold."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def with_memory(config: RunConfig, memory: str) -> RunConfig:
+    """Return ``config`` with another memory budget for signals, such as ``4GiB``.
+
+    Raises:
+        ConfigError: if that is not a number and MiB or GiB.
+    """
+    signals = {**config.signals.model_dump(), "memory": memory}
+    return parse_config({**config.to_dict(), "signals": signals}, where="--memory")
 
 
 def load_config(path: Path) -> RunConfig:

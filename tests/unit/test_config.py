@@ -1,6 +1,6 @@
 import pytest
 
-from privoxel.config import RunConfig, load_config, parse_config
+from privoxel.config import RunConfig, load_config, parse_config, with_memory
 from privoxel.errors import ConfigError
 
 
@@ -56,3 +56,10 @@ def test_settings_survive_a_round_trip():
     config = parse_config({"seed": 3, "cohort": {"where": {"site": ["A", "B"]}}})
     assert parse_config(config.to_dict()) == config
     assert config != RunConfig()
+
+
+def test_the_memory_of_signals_is_read_in_binary_units_and_checked():
+    assert with_memory(RunConfig(), "1.5GiB").signals.memory_bytes == 3 * 2**29
+    assert with_memory(RunConfig(), "512MiB").signals.memory_bytes == 2**29
+    with pytest.raises(ConfigError, match="memory"):
+        with_memory(RunConfig(), "4 gigs")

@@ -162,3 +162,71 @@ def test_the_total_norm_is_that_of_the_whole_gradient(tmp_path):
     table, _ = extracted(tmp_path)
     slow = [np.sqrt(sum((g**2).sum() for g in gradients.values())) for _, gradients in slow_gradients(2)]
     np.testing.assert_allclose(total_norm(table), slow, rtol=1e-4)
+
+
+def snapshots_of(tmp_path, *models):
+    paths = [tmp_path / f"epoch-{k}.safetensors" for k in range(len(models))]
+    for model, path in zip(models, paths, strict=True):
+        save_weights(model, path)
+    return paths
+
+
+def test_layers_that_snapshots_share_are_run_once_a_batch(tmp_path, monkeypatch):
+    first, second = make_model(1), make_model(1)
+    torch.nn.init.normal_(second.conv6.weight)
+    model, ran = make_model(0), []
+    paths = snapshots_of(tmp_path, first, second)
+    wanted = Extraction(("prediction", "gradient:conv6", "gradient:output"), 7)
+    model.conv1.register_forward_hook(lambda *_: ran.append(1))
+    extract(model, paths, COHORT, wanted, folder=tmp_path / "together", progress=Silent())
+    together = len(ran)
+    for k, path in enumerate(paths):
+        extract(model, [path], COHORT, wanted, folder=tmp_path / f"alone-{k}", progress=Silent())
+        for name in ("prediction", "gradient_conv6", "gradient_output"):
+            both = np.load(tmp_path / "together" / f"{name}.npy")[0, k]
+            np.testing.assert_allclose(
+                both, np.load(tmp_path / f"alone-{k}" / f"{name}.npy")[0, 0], rtol=1e-3
+            )
+    assert len(ran) == 3 * together  # planning and one pass each
+
+
+def test_projections_and_products_are_signals(tmp_path):
+    (path,) = snapshots_of(tmp_path, make_model(1))
+    towards = {"output.weight": torch.full_like(make_model(1).output.weight.detach(), 2.0)}
+    names = ("prediction", "gradient:output", "projection:5", "product:update")
+    wanted = Extraction(names, directions={"update": towards})
+    extract(make_model(0), [path], COHORT, wanted, folder=tmp_path / "s", progress=Silent())
+    table = open_table(
+        tmp_path / "s",
+        covariates=COHORT.covariates,
+        model="m",
+        snapshots=["0"],
+        membership=np.zeros(7, np.int8),
+    )
+    assert set(table.values) == set(names)
+    gradient = table.read("gradient:output").astype(np.float64).reshape(7, -1)
+    np.testing.assert_allclose(table.read("product:update"), 2 * gradient.sum(1), rtol=2e-3)
+    assert table.read("projection:5").shape == (7, 5)
+
+
+@pytest.mark.parametrize("name", ["projection:0", "projection:many", "product:nowhere"])
+def test_projections_and_products_without_a_target_are_named(tmp_path, name):
+    with pytest.raises(SignalError, match=f"got {name}"):
+        extracted(tmp_path, ("prediction", name))
+
+
+BFLOAT16_ERROR = 0.1  # of a scan's largest norm; the smallest nets are the worst
+
+
+def test_bfloat16_keeps_norms_predictions_and_their_order(tmp_path):
+    (path,) = snapshots_of(tmp_path, make_model(1))
+    found = []
+    for half in (False, True):
+        wanted = Extraction(("prediction", "gradient-norms"), bfloat16=half)
+        folder = tmp_path / f"half-{half}"
+        extract(make_model(0), [path], COHORT, wanted, folder=folder, progress=Silent())
+        found.append((np.load(folder / "prediction.npy")[0, 0], np.load(folder / "gradient-norms.npy")[0, 0]))
+    (exact, norms), (rounded, half_norms) = found
+    assert not np.array_equal(norms, half_norms)
+    np.testing.assert_allclose(rounded, exact, atol=0.02 * np.ptp(COHORT.covariates.age))
+    assert (np.abs(half_norms - norms) < BFLOAT16_ERROR * norms.max(1, keepdims=True)).all()

@@ -25,7 +25,7 @@ from privoxel.gradients.slower import loop_gradients, module_gradients
 from privoxel.gradients.squares import squared_norms
 from privoxel.gradients.watching import Call, recording, watching
 
-CHECK_TOLERANCE = 2e-3
+CHECK_TOLERANCE = 2e-2  # in float32 a rounding that flips a max-pool already moves a gradient by 5e-3
 
 
 @final

@@ -91,6 +91,20 @@ class AuditableModel(nn.Module, ABC):
             maps = self.block(layer, maps)
         return maps.flatten()
 
+    def entered(self, volumes: Tensor, layers: Sequence[str]) -> Tensor:
+        """Return the block output of the last of ``layers``, the model's first ones, without a graph."""
+        with torch.no_grad():
+            maps = self.enter(volumes)
+            for layer in layers:
+                maps = self.block(layer, maps)
+        return maps
+
+    def left(self, maps: Tensor, layers: Sequence[str]) -> Tensor:
+        """Return the ages (scans,) that follow from ``maps``, the block output of the last of ``layers``."""
+        for layer in self.layers[len(layers) :]:
+            maps = self.block(layer, maps)
+        return maps.flatten()
+
     def activations(self, volumes: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the block outputs (after norm, pool and ReLU) of the named layers, scans first.
 

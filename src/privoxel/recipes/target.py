@@ -102,7 +102,13 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
         shutil.rmtree(signals_folder, ignore_errors=True)
         wanted = needed_signals(model, attacks, workplace.config.signals.extra)
         settings = workplace.config.signals
-        extraction = Extraction(wanted, settings.batch_size, workplace.runtime, settings.memory_bytes)
+        extraction = Extraction(
+            wanted,
+            settings.batch_size,
+            workplace.runtime,
+            settings.memory_bytes,
+            bfloat16=settings.precision == "bfloat16",
+        )
         extracted = extract(model, last, judged, extraction, folder=signals_folder, progress=progress)
         folder.finish(
             step,

@@ -5,7 +5,8 @@ scans. Every volume is read once for all snapshots, whose weights stay in memory
 batch comes from one pass. Gradients are of each scan's own squared error (years²), the training loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -25,7 +26,16 @@ from privoxel.gradients.request import Request
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
 from privoxel.signals.snapshots import Snapshots
-from privoxel.signals.table import ACTIVATION, GRADIENT, GRADIENT_NORMS, PREDICTION, LazyArray, SignalTable
+from privoxel.signals.table import (
+    ACTIVATION,
+    GRADIENT,
+    GRADIENT_NORMS,
+    PREDICTION,
+    PRODUCT,
+    PROJECTION,
+    LazyArray,
+    SignalTable,
+)
 from privoxel.training.runtime import Runtime
 
 HALF_MAX = 65504.0
@@ -37,18 +47,21 @@ MEMORY = 4 * 2**30
 class Extraction:
     """What to extract, the number of scans a pass holds, and where it is computed.
 
-    A ``batch_size`` of 0 takes what fits into ``memory`` bytes and, on a CPU, its caches.
+    A ``batch_size`` of 0 takes what fits into ``memory`` bytes and, on a CPU, its caches. ``directions`` maps
+    the names of ``product:`` signals to tensors by parameter name, such as a learner's update.
     """
 
     signals: tuple[str, ...]
     batch_size: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     memory: int = MEMORY
+    bfloat16: bool = False
+    directions: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def gradient_layers(self) -> tuple[str, ...]:
         """Layers whose weight gradient is kept whole."""
-        return tuple(name.removeprefix(GRADIENT) for name in self.signals if name.startswith(GRADIENT))
+        return self._named(GRADIENT)
 
     @property
     def request(self) -> Request:
@@ -57,12 +70,25 @@ class Extraction:
             gradients=tuple(f"{layer}.weight" for layer in self.gradient_layers),
             norms=GRADIENT_NORMS in self.signals,
             activations=self.activation_layers,
+            projection=int(self._named(PROJECTION)[0]) if self._named(PROJECTION) else 0,
+            directions={name: self.directions[name] for name in self._named(PRODUCT)},
         )
+
+    @property
+    def unusable(self) -> tuple[str, ...]:
+        """Projections and products that do not say to what, or of which there is more than one."""
+        projections = self._named(PROJECTION)
+        wrong = [n for n in projections if not n.isdecimal() or int(n) == 0 or len(projections) > 1]
+        unknown = [name for name in self._named(PRODUCT) if name not in self.directions]
+        return (*(f"{PROJECTION}{n}" for n in wrong), *(f"{PRODUCT}{n}" for n in unknown))
+
+    def _named(self, kind: str) -> tuple[str, ...]:
+        return tuple(name.removeprefix(kind) for name in self.signals if name.startswith(kind))
 
     @property
     def activation_layers(self) -> tuple[str, ...]:
         """Layers whose block output is kept."""
-        return tuple(name.removeprefix(ACTIVATION) for name in self.signals if name.startswith(ACTIVATION))
+        return self._named(ACTIVATION)
 
 
 class Extracted(NamedTuple):
@@ -85,6 +111,8 @@ def check_signals(model: AuditableModel, extraction: Extraction) -> None:
     """Raise ``SignalError`` naming every asked-for signal that ``model`` cannot give."""
     known = {PREDICTION, GRADIENT_NORMS}
     known |= {f"{kind}{layer}" for kind in (GRADIENT, ACTIVATION) for layer in model.layers}
+    known |= {name for name in extraction.signals if name.startswith((PROJECTION, PRODUCT))}
+    known -= set(extraction.unusable)
     unknown = [name for name in extraction.signals if name not in known]
     if unknown:
         raise SignalError(
@@ -102,7 +130,8 @@ def signal_bytes(model: AuditableModel, extraction: Extraction, volume: Tensor) 
     half = sum(weights[f"{layer}.weight"].numel() for layer in extraction.gradient_layers)
     with torch.no_grad():
         half += sum(a[0].numel() for a in model.activations(volume, extraction.activation_layers).values())
-    return 2 * half + 4 * (1 + len(weights))
+    half += extraction.request.projection
+    return 2 * half + 4 * (1 + len(weights) + len(extraction.request.directions))
 
 
 def extract(
@@ -128,13 +157,15 @@ def extract(
     extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
     size = extractor.bytes_per_scan(volumes, ages)
     batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device)
+    shared = shared_layers(model, weights, extraction)
     with progress.task("signals", len(snapshots) * len(cohort)) as task:
         for start in range(0, len(cohort), batch_size):
             rows = np.arange(start, min(start + batch_size, len(cohort)))
             volumes, ages = _batch(cohort, rows, extraction.runtime)
+            maps = model.entered(volumes, shared) if shared else None
             for k in range(len(snapshots)):
                 weights.use(k)
-                for part in _passes(extractor, volumes, ages):
+                for part in _passes(_Work(model, extractor, shared, extraction), volumes, ages, maps):
                     for name, values in part.values.items():
                         sink.write(name, k, rows[part.rows], values)
                 task.advance(len(rows))
@@ -154,13 +185,39 @@ class _Part(NamedTuple):
     values: dict[str, npt.NDArray[Any]]
 
 
-def _passes(extractor: Extractor, volumes: Tensor, ages: Tensor) -> Iterator[_Part]:
+class _Work(NamedTuple):
+    """What a pass runs; the outputs of the ``shared`` layers are the same for all snapshots."""
+
+    model: AuditableModel
+    extractor: Extractor
+    shared: tuple[str, ...]
+    extraction: Extraction
+
+
+def shared_layers(model: AuditableModel, weights: Snapshots, extraction: Extraction) -> tuple[str, ...]:
+    """Return the first layers that all snapshots have in common and of which no signal is wanted."""
+    request = extraction.request
+    if len(weights) == 1 or request.norms or request.projection:
+        return ()
+    towards = {name for tensors in request.directions.values() for name in tensors}
+    wanted = {name.rsplit(".", 1)[0] for name in (*request.gradients, *towards)} | set(request.activations)
+    same = weights.common()
+    found: list[str] = []
+    for layer in model.layers:
+        tensors = {name for name, _ in model.named_parameters() if name.startswith(f"{layer}.")}
+        if layer in wanted or not tensors <= same:
+            break
+        found.append(layer)
+    return tuple(found)
+
+
+def _passes(work: _Work, volumes: Tensor, ages: Tensor, maps: Tensor | None) -> Iterator[_Part]:
     """Yield the signals of a batch: in one part, or in halves of halves where the device's memory ran out."""
     waiting = [slice(0, len(ages))]
     while waiting:
         rows = waiting.pop(0)
         try:
-            values = _signals_of(extractor, volumes[rows], ages[rows])
+            values = _signals_of(work, volumes[rows], ages[rows], None if maps is None else maps[rows])
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             middle = (rows.start + rows.stop) // 2
@@ -174,13 +231,21 @@ def _passes(extractor: Extractor, volumes: Tensor, ages: Tensor) -> Iterator[_Pa
         yield _Part(rows, values)
 
 
-def _signals_of(extractor: Extractor, volumes: Tensor, ages: Tensor) -> dict[str, npt.NDArray[Any]]:
-    found = extractor(volumes, ages)
+def _signals_of(
+    work: _Work, volumes: Tensor, ages: Tensor, maps: Tensor | None
+) -> dict[str, npt.NDArray[Any]]:
+    later = None if maps is None else lambda _: work.model.left(maps, work.shared)
+    half = torch.autocast(volumes.device.type, torch.bfloat16) if work.extraction.bfloat16 else nullcontext()
+    with half:
+        found = work.extractor(volumes, ages, forward=later)
     values = {PREDICTION: found.prediction}
     values |= {f"{ACTIVATION}{layer}": maps for layer, maps in found.activations.items()}
     values |= {f"{GRADIENT}{name.removesuffix('.weight')}": g for name, g in found.gradients.items()}
+    values |= {f"{PRODUCT}{name}": product for name, product in found.products.items()}
     if found.norms is not None:
         values[GRADIENT_NORMS] = found.norms
+    if found.projection is not None:
+        values[f"{PROJECTION}{found.projection.shape[1]}"] = found.projection
     return {name: _numpy(value) for name, value in values.items()}
 
 
@@ -205,7 +270,7 @@ class _Sink:
                 f"Signal {name} needs finite values, got others for the scans in rows {bad.tolist()}. "
                 "Check these volumes and the model's weights."
             )
-        is_long = name not in {PREDICTION, GRADIENT_NORMS}
+        is_long = name not in {PREDICTION, GRADIENT_NORMS} and not name.startswith(PRODUCT)
         if is_long:
             self.clipped += int((np.abs(values) > HALF_MAX).sum())
             values = np.clip(values, -HALF_MAX, HALF_MAX)
@@ -244,7 +309,7 @@ def open_table(
     """
     names = [PREDICTION, GRADIENT_NORMS]
     files = {name: folder / signal_file(name) for name in names if (folder / signal_file(name)).exists()}
-    for prefix in (GRADIENT, ACTIVATION):
+    for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT):
         files |= {
             prefix + path.stem.removeprefix(prefix.replace(":", "_")): path
             for path in sorted(folder.glob(f"{prefix.replace(':', '_')}*.npy"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from privoxel.training.loop import load_weights
@@ -22,6 +23,14 @@ class Snapshots:
         """
         self._model = model.eval()
         self._weights = [self._loaded(path, runtime) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def common(self) -> set[str]:
+        """Return the names of the tensors that are equal in all snapshots."""
+        first, *others = self._weights
+        return {name for name, t in first.items() if all(torch.equal(t, other[name]) for other in others)}
 
     def use(self, snapshot: int) -> None:
         """Give the model the weights (and buffers) of the snapshot of this number."""

@@ -3,7 +3,9 @@
 A ``SignalTable`` is all that an attack may know. Signals are named: ``prediction`` (years),
 ``gradient-norms`` (one norm per parameter tensor), ``gradient:conv6`` (gradient of the squared
 error, years², with respect to the weight of the layer conv6, in the tensor's own shape),
-``activation:conv5``. Signed and absolute error follow from prediction and age and are not stored.
+``activation:conv5``, ``projection:512`` (the whole gradient, projected to 512 numbers) and
+``product:NAME`` (the inner product of the whole gradient with a named direction). Signed and absolute
+error follow from prediction and age and are not stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,8 @@ PREDICTION = "prediction"
 GRADIENT_NORMS = "gradient-norms"
 GRADIENT = "gradient:"
 ACTIVATION = "activation:"
+PROJECTION = "projection:"
+PRODUCT = "product:"
 
 
 class Membership(IntEnum):
