@@ -155,7 +155,7 @@ def variants(name: str, cell: Cell) -> Iterator[tuple[str, str, Run | str]]:
     volumes, ages = data(cell)
     truth = true_norms(name, cell)
     names = [n for n, _ in new_model(name, cell).named_parameters()]
-    sizes = sorted({2, 4, cell.batch} & set(range(1, cell.batch + 1)))
+    sizes = sorted({1, 2, 4, cell.batch} & set(range(1, cell.batch + 1)))
     for memory_format in FORMATS:
         model = new_model(name, cell, memory_format)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from privoxel.errors import SignalError
-from privoxel.gradients.batching import suggest_batch
+from privoxel.gradients.batching import fewest_scans, suggest_batch
 from privoxel.gradients.one_pass import Extractor
 from privoxel.models import ModelSpec, build_model
 from privoxel.progress import Silent
@@ -98,6 +98,8 @@ def test_batches_do_not_change_the_signals(tmp_path):
 def test_the_batch_size_follows_from_the_memory_and_is_told(tmp_path):
     _, result = extracted(tmp_path, batch_size=0)
     assert result.batch_size == suggest_batch(result.bytes_per_scan, MEMORY, torch.device("cpu")) > 2
+    models = (build_model(ModelSpec(n, width=0.125), (13, 10, 18), 62.0, 0) for n in ("cnn3d", "slice-mean"))
+    assert [fewest_scans(model.eval(), torch.zeros(2, 1, 13, 10, 18)) for model in models] == [2, 1]
     assert suggest_batch(result.bytes_per_scan, 4 * result.bytes_per_scan, torch.device("cpu")) == 2
     assert result.fallbacks == {}
 

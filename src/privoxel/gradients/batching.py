@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 CACHE_BYTES = 64 * 2**20  # on CPUs, more scans at once than the caches hold only make a pass slower
-FEWEST_ON_CPU = 2  # a single row meets slow convolution kernels
 MOST = 64
 HEADROOM = 1.5  # kernels' own work space and the allocator's rounding
 
@@ -62,10 +61,29 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return live.peak
 
 
-def suggest_batch(bytes_per_scan: int, budget: int, device: torch.device) -> int:
+def fewest_scans(model: nn.Module, volumes: Tensor) -> int:
+    """Return 2 where one scan alone would meet PyTorch's slow kernel for single rows on CPUs, else 1."""
+    rows: list[int] = []
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+        for layer in convolutions
+    ]
+    try:
+        with torch.no_grad():
+            model(volumes[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 2 if 1 in rows and volumes.device.type == "cpu" else 1
+
+
+def suggest_batch(bytes_per_scan: int, budget: int, device: torch.device, fewest: int = 1) -> int:
     """Return the number of scans that a pass should hold within ``budget`` bytes, at least one.
 
-    >>> suggest_batch(40 * 2**20, 4 * 2**30, torch.device("cpu"))
+    ``fewest`` is what is worth leaving the caches for on a CPU (``fewest_scans``).
+
+    >>> suggest_batch(40 * 2**20, 4 * 2**30, torch.device("cpu"), 2)
     2
     >>> suggest_batch(40 * 2**20, 1 * 2**30, torch.device("cuda"))
     17
@@ -73,5 +91,5 @@ def suggest_batch(bytes_per_scan: int, budget: int, device: torch.device) -> int
     fits = int(budget / (HEADROOM * max(1, bytes_per_scan)))
     most = MOST
     if device.type == "cpu":
-        most = min(most, max(FEWEST_ON_CPU, CACHE_BYTES // max(1, bytes_per_scan)))
+        most = min(most, max(fewest, CACHE_BYTES // max(1, bytes_per_scan)))
     return max(1, min(fits, most))

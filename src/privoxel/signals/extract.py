@@ -20,7 +20,7 @@ from torch import Tensor
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.errors import SignalError
-from privoxel.gradients.batching import suggest_batch
+from privoxel.gradients.batching import fewest_scans, suggest_batch
 from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request
 from privoxel.models.base import AuditableModel
@@ -156,7 +156,8 @@ def extract(
     volumes, ages = _batch(cohort, np.arange(min(2, len(cohort))), extraction.runtime)
     extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
     size = extractor.bytes_per_scan(volumes, ages)
-    batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device)
+    fewest = fewest_scans(model, volumes)
+    batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device, fewest)
     shared = shared_layers(model, weights, extraction)
     with progress.task("signals", len(snapshots) * len(cohort)) as task:
         for start in range(0, len(cohort), batch_size):
