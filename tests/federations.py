@@ -39,7 +39,7 @@ def federate(folder, job=None, **changes):
 
 
 def conduct(change, job, folder, *, reverse=False, cohort=COHORT, expected=None, lost=()):
-    """Run a federation of sites that give no reasons; replies to training go through ``change(reply, learner)``."""
+    """Run a federation whose sites give no reasons and reply to training by ``change(reply, learner)``."""
     sites = run.Sites(cohort, LEARNERS, BUILD, Streams(5), Runtime())
     app = run.client_app(sites.of, job.privacy, tells_reasons=False)
 
