@@ -18,7 +18,7 @@ class Library:
 
 def test_the_allocator_is_told_to_map_nothing_and_to_trim_nothing(monkeypatch):
     library = Library()
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     assert keep_freed_memory()
     assert library.told == {MMAP_MAX: 0, TRIM_THRESHOLD: -1}
 
