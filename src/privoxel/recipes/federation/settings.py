@@ -30,8 +30,9 @@ class LearnerAttackConfig(Section):
     primary: Literal[1, 2, 3] = Field(3, description="the set that controls and rounds are judged on")
     rounds: Positive = Field(5, description="last rounds whose logits are averaged")
     known: Positive = Field(1000, description="at most so many own scans, and as many unseen ones")
-    classifier: Literal["encoders", "forest", "logistic"] = "encoders"
-    by_round: bool = Field(True, description="attack every round's model alone as well (figure 2)")
+    by_round: Literal[0, 1, 2, 3] = Field(
+        3, description="set that attacks every round's model alone as well (figure 2); 0: none"
+    )
     caliper: Annotated[float, Field(gt=0)] = Field(
         2.0, description="years within which an unseen participant matches a victim's age"
     )
