@@ -172,6 +172,19 @@ class RunConfig(_Section):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+def partition_config(**settings: Any) -> PartitionConfig:
+    """Return how to divide a cohort, from settings by name; None stands for the default.
+
+    Raises:
+        ConfigError: naming every wrong value at once.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return PartitionConfig.model_validate(given)
+    except ValidationError as error:
+        raise _explained(error, "The partition") from error
+
+
 def with_memory(config: RunConfig, memory: str) -> RunConfig:
     """Return ``config`` with another memory budget for signals, such as ``4GiB``.
 
@@ -200,10 +213,14 @@ def parse_config(settings: Mapping[str, Any], *, where: str = "configuration") -
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        lines = [f"  - {_key(e['loc'])}: {e['msg']}, got {_shown(e['input'])}" for e in error.errors()]
-        raise ConfigError(
-            f"{where} cannot be used ({len(lines)} found):\n" + "\n".join(lines) + "\nCorrect these keys."
-        ) from error
+        raise _explained(error, where) from error
+
+
+def _explained(error: ValidationError, where: str) -> ConfigError:
+    lines = [f"  - {_key(e['loc'])}: {e['msg']}, got {_shown(e['input'])}" for e in error.errors()]
+    return ConfigError(
+        f"{where} cannot be used ({len(lines)} found):\n" + "\n".join(lines) + "\nCorrect these keys."
+    )
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -44,10 +44,12 @@ def skewed_sizes(participants: int, learners: int, ratio: float) -> tuple[int, .
     unit = np.floor(exact) or exact  # very small cohorts: a whole unit would leave nothing to scale
     sizes = np.floor(powers * unit + 1e-9).astype(np.int64)
     rest = participants - int(sizes.sum())
-    for k in range(learners):
+    place = 0
+    while rest:
         more = int(np.ceil(rest / ratio))
-        sizes[k] += more
+        sizes[place % learners] += more
         rest -= more
+        place += 1
     return tuple(sorted(sizes.tolist(), reverse=True))
 
 
@@ -77,6 +79,17 @@ class AgeTargets:
         mean = float(ages.mean())
         factor = float(ages.std()) / PAPER_SD or 1.0  # of one age all targets are equally far
         return AgeTargets(tuple(mean + factor * (m - PAPER_MEAN) for m in self.means), factor * self.sd)
+
+
+def log_mixtures(concentration: FloatArray, learners: int, rng: np.random.Generator) -> FloatArray:
+    """Return the logarithms of a Dirichlet mixture for each learner, but for a constant: learners × bins.
+
+    From Gamma(a) = Gamma(a + 1) · U^(1/a), so that bins keep their order where shares underflow.
+    """
+    shape = (learners, concentration.size)
+    uniform = 1.0 - rng.random(shape)  # above 0
+    logs: FloatArray = np.log(rng.gamma(concentration + 1.0, size=shape)) + np.log(uniform) / concentration
+    return logs
 
 
 def same_of_each_bin(bins: IntArray, learners: int, rng: np.random.Generator) -> IntArray:
@@ -141,6 +154,7 @@ def cells_in_turn(
 
 def _draw_cell(log_weights: FloatArray, is_open: BoolArray, rng: np.random.Generator) -> int:
     """Return an open cell with a probability proportional to its weight: what drawing again amounts to."""
-    weights = np.where(is_open, np.exp(log_weights - log_weights[is_open].max()), 0.0)
+    among = np.where(is_open, log_weights, -np.inf)
+    weights = np.exp(among - among.max())
     cumulated = np.cumsum(weights)
     return int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))

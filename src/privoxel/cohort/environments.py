@@ -18,6 +18,7 @@ from privoxel.cohort.dealing import (
     AgeTargets,
     cells_in_turn,
     equal_sizes,
+    log_mixtures,
     log_share_of_years,
     nearest_in_turn,
     same_of_each_bin,
@@ -36,7 +37,6 @@ from privoxel.cohort.splits import age_of_participants
 from privoxel.config import PartitionConfig
 from privoxel.errors import ConfigError
 
-LEAST_WEIGHT = 1e-300
 UNIFORM_AGES = AgeTargets((50.0, 60.0, 70.0, 80.0), 7.0)
 SKEWED_AGES = AgeTargets((90.0, 70.0, 50.0, 30.0), 10.0)
 
@@ -140,8 +140,11 @@ def skewed_non_iid(  # noqa: PLR0913 - each choice of the environment by its own
     ``ages`` are by default ``SKEWED_AGES`` moved to this cohort's mean and SD.
 
     Raises:
-        ConfigError: naming learners that would have nobody, or if ``sizes`` ask for too many.
+        ConfigError: if ``ratio`` is below 1, naming learners that would have nobody, or if ``sizes`` ask for
+            too many.
     """
+    if not 1 <= ratio < np.inf:
+        raise ConfigError(f"Skewed sizes need a ratio of 1 or more, got {ratio}. The paper's is 1.35.")
     pool = _pool(covariates, rng, _Asked(learners=learners, sizes=sizes, unseen=unseen))
     wanted = skewed_sizes(pool.ages.size, learners, ratio) if sizes is None else pool.sizes
     targets = ages or SKEWED_AGES.scaled_to(pool.ages)
@@ -175,8 +178,7 @@ def dirichlet_over_age(
     pool = _pool(covariates, rng, _Asked(learners=learners, sizes=sizes, unseen=unseen))
     occupied, cells, counts = np.unique(age_bins(pool.ages), return_inverse=True, return_counts=True)
     concentration = alpha * occupied.size * counts / counts.sum()
-    mixtures = rng.dirichlet(concentration, size=len(pool.sizes))
-    weights = np.log(np.maximum(mixtures, LEAST_WEIGHT))
+    weights = log_mixtures(concentration, len(pool.sizes), rng)
     return pool.divided(cells_in_turn(cells, weights, pool.sizes, rng), "dirichlet")
 
 
