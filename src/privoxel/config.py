@@ -120,6 +120,39 @@ class ReportConfig(Section):
     )
 
 
+class PartitionConfig(Section):
+    """How a federation divides a cohort (docs/federations.md); with ``site``, its sites are the learners."""
+
+    environment: Literal["uniform-iid", "uniform-non-iid", "skewed-non-iid", "dirichlet", "site"] = (
+        "uniform-iid"
+    )
+    learners: Positive = 8
+    sizes: tuple[Positive, ...] | None = Field(None, description="participants of each learner")
+    unseen: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="share that no learner sees")
+    ages: Literal["scaled", "paper"] = Field(
+        "scaled",
+        description="the ages learners look for: moved to the cohort's mean and SD, or as in the paper",
+    )
+    ratio: Annotated[float, Field(ge=1)] = Field(1.35, description="skewed: size of a learner over the next")
+    alpha: Annotated[float, Field(gt=0)] = Field(0.5, description="dirichlet: the smaller, the more unlike")
+    smallest_site: Positive = Field(10, description="site: participants that a site must have")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_sizes(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and settings.get("sizes") and "learners" not in settings:
+            return {**settings, "learners": len(settings["sizes"])}
+        return settings
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "PartitionConfig":
+        if self.sizes is not None and self.environment == "site":
+            raise ValueError("sizes are those of the sites; drop sizes or choose another environment")
+        if self.sizes is not None and len(self.sizes) != self.learners:
+            raise ValueError(f"{self.learners} learners need as many sizes, got {len(self.sizes)}")
+        return self
+
+
 class RunConfig(Section):
     """A whole run."""
 
@@ -142,6 +175,16 @@ class RunConfig(Section):
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON and TOML can hold."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def partition_config(**settings: Any) -> PartitionConfig:
+    """Return how to divide a cohort, from settings by name; None stands for the default.
+
+    Raises:
+        ConfigError: naming every wrong value at once.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    return check_settings(PartitionConfig, given, where="The partition")
 
 
 def with_memory(config: RunConfig, memory: str) -> RunConfig:

@@ -5,12 +5,14 @@ and, unlike a normal cut to that range, its mean absolute deviation from the mea
 model that knows nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, final
 
 import numpy as np
 
+from privoxel.cohort.base import Covariates, ScanId
 from privoxel.cohort.effects import SimulatorConfig
 
 _BIN_EDGES = np.arange(45.0, 80.1, 2.5)
@@ -86,3 +88,15 @@ def demographics(config: SimulatorConfig, participant: int) -> Demographics:
     gap = config.brain_age_sd * float(rng.standard_normal())
     deviations = Deviations(*rng.standard_normal(len(Deviations._fields)).tolist())
     return Demographics(participant, age, sex, config.sites[site].label, gap, deviations)
+
+
+def simulated_covariates(config: SimulatorConfig, numbers: Sequence[int]) -> Covariates:
+    """Return age, sex and site of the participants ``numbers``, session by session; no volume is made."""
+    people = [demographics(config, number) for number in numbers]
+    labels = [str(s) for s in range(1, config.sessions + 1)] if config.sessions > 1 else [""]
+    return Covariates(
+        scans=tuple(ScanId(f"{n:04d}", label) for n in numbers for label in labels),
+        age=np.repeat([p.age for p in people], config.sessions),
+        sex=np.repeat([p.sex for p in people], config.sessions),
+        site=np.repeat([p.site for p in people], config.sessions),
+    )

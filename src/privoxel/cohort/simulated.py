@@ -15,8 +15,8 @@ import numpy as np
 from privoxel.arrays import Float32Array
 from privoxel.cohort import brain
 from privoxel.cohort.anatomy import MAP_LATTICE, load_maps
-from privoxel.cohort.base import Cohort, Covariates, Grid, ScanId
-from privoxel.cohort.demographics import Demographics, Deviations, demographics
+from privoxel.cohort.base import Cohort, Grid
+from privoxel.cohort.demographics import Demographics, Deviations, demographics, simulated_covariates
 from privoxel.cohort.effects import Acquisition, Ageing, Individuality, SimulatorConfig, Site
 from privoxel.errors import CohortError
 
@@ -96,16 +96,9 @@ def simulate_cohort(config: SimulatorConfig, subjects: int | Sequence[int]) -> C
     """
     numbers = _numbers(subjects)
     source = SimulatedScans(config, numbers)
-    people = [demographics(config, number) for number in numbers]
-    covariates = Covariates(
-        scans=tuple(ScanId(f"{n:04d}", label) for n in numbers for label in _session_labels(config)),
-        age=np.repeat([p.age for p in people], config.sessions),
-        sex=np.repeat([p.sex for p in people], config.sessions),
-        site=np.repeat([p.site for p in people], config.sessions),
-    )
     return Cohort(
         name="simulated",
-        covariates=covariates,
+        covariates=simulated_covariates(config, numbers),
         grid=Grid.mni(config.resolution_mm),
         source=source,
         fingerprint=_fingerprint(source),
@@ -136,10 +129,6 @@ def _numbers(subjects: int | Sequence[int]) -> tuple[int, ...]:
             "Correct the list."
         )
     return numbers
-
-
-def _session_labels(config: SimulatorConfig) -> tuple[str, ...]:
-    return tuple(str(s) for s in range(1, config.sessions + 1)) if config.sessions > 1 else ("",)
 
 
 def _fingerprint(source: SimulatedScans) -> str:

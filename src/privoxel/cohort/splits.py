@@ -76,8 +76,8 @@ def draw_design(  # noqa: PLR0913 - the four groups by name say what the call do
         order = rng.permutation(len(people))
         labels = np.repeat(np.arange(5), [*sizes, len(people) - sum(sizes)])
     else:
-        order = _order_by_age(_age_of_participants(covariates), rng)
-        labels = _spread([*sizes, len(people) - sum(sizes)], rng)
+        order = _order_by_age(age_of_participants(covariates), rng)
+        labels = spread_evenly([*sizes, len(people) - sum(sizes)], rng)
     groups = [tuple(people[i] for i in np.sort(order[labels == group])) for group in range(4)]
     return Design(*groups)
 
@@ -108,7 +108,8 @@ def _counts(asked: Mapping[str, Size], available: int) -> list[int]:
     return counts
 
 
-def _age_of_participants(covariates: Covariates) -> FloatArray:
+def age_of_participants(covariates: Covariates) -> FloatArray:
+    """Return the mean age in years over the scans of each participant."""
     codes = covariates.participant_index
     means: FloatArray = np.bincount(codes, weights=covariates.age) / np.bincount(codes)
     return means
@@ -121,7 +122,7 @@ def _order_by_age(ages: FloatArray, rng: np.random.Generator) -> IntArray:
     return np.concatenate([rng.permutation(stratum) for stratum in strata])
 
 
-def _spread(sizes: Sequence[int], rng: np.random.Generator) -> IntArray:
+def spread_evenly(sizes: Sequence[int], rng: np.random.Generator) -> IntArray:
     """Return a label per place such that the places of each label lie evenly from first to last."""
     position = np.concatenate([(np.arange(size) + rng.random()) / max(size, 1) for size in sizes])
     labels = np.repeat(np.arange(len(sizes)), sizes)

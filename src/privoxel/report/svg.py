@@ -7,6 +7,7 @@ paper, dark screens and print.
 import io
 import re
 import warnings
+from importlib import resources
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -73,6 +74,15 @@ def to_svg(figure: Figure, *, key: str, label: str) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     return _inline(buffer.getvalue(), key, label)
+
+
+def standalone(svg: str) -> str:
+    """Return a page's ``<svg>`` element as a file of its own, with the page's colours for light and dark."""
+    css = resources.files("privoxel.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+    colours = css[: css.index("* {")]
+    style = f"{colours}svg {{ background: var(--ground); font-family: system-ui, sans-serif; }}"
+    head, rest = svg.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
 
 
 def _inline(document: str, key: str, label: str) -> str:
