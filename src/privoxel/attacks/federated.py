@@ -15,7 +15,7 @@ from privoxel.arrays import FloatArray, IntArray
 from privoxel.attacks.base import Attack, Knowledge, ThreatModel
 from privoxel.attacks.covariates import CovariatesOnly
 from privoxel.attacks.paper import CONV6, OUTPUT, EncoderAttack
-from privoxel.cohort.base import ScanId
+from privoxel.cohort.base import Covariates, ScanId
 from privoxel.errors import SignalError
 from privoxel.signals.table import GRADIENT_NORMS, PREDICTION, LazyArray, SignalTable
 
@@ -89,8 +89,8 @@ def attack_as_learner(
     both = set(leaked.scans) & set(target.scans)
     if both or not len(snapshots):
         raise SignalError(
-            f"A learner's attack needs judged scans that it did not learn from and a snapshot, got {len(both)} "
-            f"scans in both and {len(snapshots)} snapshots. Choose other scans or snapshots."
+            f"A learner's attack needs judged scans that it did not learn from and a snapshot, got "
+            f"{len(both)} scans in both and {len(snapshots)} snapshots. Choose other scans or snapshots."
         )
     knowledge = Knowledge(leaked=rounds_as_rows(leaked, snapshots))
     scored = attack.score(rounds_as_rows(target.blinded(), snapshots), knowledge, rng)
@@ -104,7 +104,7 @@ def rounds_as_rows(table: SignalTable, snapshots: Sequence[int]) -> SignalTable:
     Rows of one scan keep its participant, so that folds and validation sets never part them.
     """
     rows = np.tile(np.arange(len(table)), len(snapshots))
-    people = table.covariates.select(rows)
+    people = table.covariates
     scans = tuple(
         ScanId(scan.participant, scan.session, f"{scan.rec}@{snapshot}")
         for snapshot in snapshots
@@ -116,7 +116,7 @@ def rounds_as_rows(table: SignalTable, snapshots: Sequence[int]) -> SignalTable:
     }
     return replace(
         table,
-        covariates=replace(people, scans=scans),
+        covariates=Covariates(scans, people.age[rows], people.sex[rows], people.site[rows]),
         snapshots=("rounds",),
         membership=np.tile(table.membership, len(snapshots)),
         values=values,
@@ -135,7 +135,9 @@ def age_alone(table: SignalTable) -> SignalTable:
     return replace(table, covariates=replace(table.covariates, sex=blank, site=blank))
 
 
-def split_in_two(rows: IntArray, participants: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+def split_in_two(
+    rows: IntArray, participants: IntArray, rng: np.random.Generator
+) -> tuple[IntArray, IntArray]:
     """Return two halves of ``rows`` by a random draw of participants, each in random order of participants.
 
     ``participants`` holds a code for every row of the cohort; a participant's scans stay together.

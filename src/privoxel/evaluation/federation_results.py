@@ -99,10 +99,9 @@ class FederationResults(Record):
     utility: Utility
     has_learned: bool = Field(description="test MAE clearly below the null; else no privacy number is shown")
     refusal: str = ""
-    ages: dict[str, list[int]] = Field({}, description="participants by learner and 5-year age bin")
-    matrices: list[PairMatrix] = []
-    by_round: list[RoundPoint] = []
-    left_out: list[LeftOut] = []
-    further: list[Further] = []
-    findings: list[str] = []
-    seconds: dict[str, float] = {}
+    matrices: list[PairMatrix] = Field(default_factory=list)
+    by_round: list[RoundPoint] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(default_factory=list)
+    further: list[Further] = Field(default_factory=list)
+    findings: list[str] = Field(default_factory=list)
+    seconds: dict[str, float] = Field(default_factory=dict)

@@ -60,7 +60,9 @@ class PairDraws(NamedTuple):
         return self.values[0]
 
 
-def pair_accuracies(scores: FloatArray, thresholds: FloatArray, groups: Groups, weights: FloatArray) -> PairDraws:
+def pair_accuracies(
+    scores: FloatArray, thresholds: FloatArray, groups: Groups, weights: FloatArray
+) -> PairDraws:
     """Return the balanced accuracy of every pair.
 
     Args:
@@ -125,7 +127,7 @@ class SuccessfulPairs(NamedTuple):
     """Mean over the pairs above one half, and their number; no interval: the choice of pairs biases it."""
 
     mean: float | None
-    count: int
+    pairs: int
 
 
 def successful_pairs(draws: PairDraws) -> SuccessfulPairs:
@@ -153,9 +155,7 @@ def _estimate(values: FloatArray, level: float) -> Estimate | None:
     if np.isnan(values[0]):
         return None
     low, high = percentile_ends(values[1:], level)
-    return Estimate(
-        float(values[0]), float(min(low, values[0])), float(max(high, values[0])), level, METHOD
-    )
+    return Estimate(float(values[0]), float(min(low, values[0])), float(max(high, values[0])), level, METHOD)
 
 
 def _require(estimate: Estimate | None) -> Estimate:

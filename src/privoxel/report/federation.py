@@ -6,7 +6,9 @@ read aloud, and each attack stands beside its control and the difference of the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from matplotlib.ticker import MaxNLocator
 
 from privoxel.evaluation.federation_results import FederationResults, PairMatrix, RoundPoint
 from privoxel.evaluation.results import Metric
@@ -47,20 +49,21 @@ class HeatMap(NamedTuple):
     paper: str
 
 
-def write_federation_report(results: FederationResults, path: Path) -> None:
+def write_federation_report(results: FederationResults, path: Path, pictures: Sequence[Picture] = ()) -> None:
     """Write the report of a federation to ``path``; a reader never sees half a file."""
-    write_text(path, render_federation(results))
+    write_text(path, render_federation(results, pictures))
 
 
-def render_federation(results: FederationResults) -> str:
-    """Return the report of a federation as the text of one HTML file."""
+def render_federation(results: FederationResults, pictures: Sequence[Picture] = ()) -> str:
+    """Return the report of a federation as the text of one HTML file; ``pictures`` show its learners."""
     template = environment().get_template("federation.html.jinja")
     return template.render(
         results=results,
         environment=ENVIRONMENTS.get(results.environment, results.environment),
         key_numbers=_key_numbers(results),
         heat_maps=[_heat_map(matrix, [one.name for one in results.learners]) for matrix in results.matrices],
-        pictures=[safe(picture) for picture in _pictures(results)],
+        hero=safe(_round_picture(results.by_round) if results.by_round else _error_picture(results)),
+        pictures=[safe(picture) for picture in (*pictures, *_pictures(results))],
         config=flat(results.config),
         machine=flat(results.machine),
         years=years,
@@ -143,10 +146,7 @@ def _tinted(cell: Metric | None, centre: float) -> Tinted:
 
 
 def _pictures(results: FederationResults) -> list[Picture]:
-    found = [_error_picture(results)]
-    if results.by_round:
-        found.append(_round_picture(results.by_round))
-    return found
+    return [_error_picture(results)] if results.by_round else []
 
 
 def _error_picture(results: FederationResults) -> Picture:
@@ -159,6 +159,7 @@ def _error_picture(results: FederationResults) -> Picture:
     axes.axhline(results.utility.null, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("mean absolute error (years)")
     legend = (
         Key("line-member", "scans of the learners"),
@@ -189,6 +190,7 @@ def _round_picture(points: Sequence[RoundPoint]) -> Picture:
     axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     legend.append(Key("guess", "guessing"))
     axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("balanced accuracy (%)")
     label = f"Balanced accuracy by round: {values[0]:.0f} % at first, {values[-1]:.0f} % at last."
     caption = "The attack on each round's community model alone."

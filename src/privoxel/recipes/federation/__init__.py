@@ -1,1 +1,1 @@
-"""A federation from partition to report: train on Flower, attack as one of the learners, control, conclude."""
+"""A federation from partition to report: train on Flower, attack as a learner, control, conclude."""

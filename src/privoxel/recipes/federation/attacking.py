@@ -82,7 +82,10 @@ def attack_federation(site: Site, watched: Watched) -> Attackers:
     ]
     found = _run(site, jobs)
     size = len(learners)
-    scores = {name: _gather(site, jobs, found, slice(k * size, (k + 1) * size)) for k, (name, *_) in enumerate(plans)}
+    scores = {
+        name: _gather(site, jobs, found, slice(k * size, (k + 1) * size))
+        for k, (name, *_) in enumerate(plans)
+    }
     return Attackers(
         learners,
         {name: scores[name] for name in scores if not name.startswith("round-")},

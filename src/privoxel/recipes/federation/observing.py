@@ -11,7 +11,7 @@ import numpy as np
 
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.partitions import Partition
+from privoxel.cohort.partitions import UNSEEN, Partition
 from privoxel.models import build_model
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
@@ -47,12 +47,12 @@ class Site:
 
     def rows(self, learner: str) -> IntArray:
         """Return the scans that ``learner`` trains on."""
-        return self.cohort.rows_of(self.partition.group(learner))
+        return self.partition.rows(self.cohort, learner)
 
     @property
     def unseen(self) -> IntArray:
         """Scans of participants that no learner holds."""
-        return self.cohort.rows_of(self.partition.unseen)
+        return self.partition.rows(self.cohort, UNSEEN)
 
     @property
     def members(self) -> IntArray:

@@ -6,8 +6,9 @@ from itertools import combinations
 from pathlib import Path
 
 from privoxel.cohort.base import Cohort, Covariates
+from privoxel.cohort.environments import draw_partition
 from privoxel.cohort.joined import join_cohorts
-from privoxel.cohort.partitions import Partition, draw_partition
+from privoxel.cohort.partitions import Partition
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, FederationError
 from privoxel.recipes.cohorts import describe_cohort
@@ -25,7 +26,7 @@ def describe_cohorts(
         ProblemsError: listing every fault of a data set, unless ``skip_bad``.
     """
     run = RunConfig(seed=config.seed, cohort=config.cohort)
-    places = list(paths) or [None]
+    places: list[Path | None] = [*paths] or [None]
     return join_cohorts([describe_cohort(run, path, skip_bad=skip_bad, root=root) for path in places])
 
 

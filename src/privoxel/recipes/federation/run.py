@@ -1,7 +1,6 @@
-"""``run_federated``: partition → federated training → signals → every learner attacks every other → report."""
+"""``run_federated``: partition → training → signals → every learner attacks every other → report."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -22,8 +21,10 @@ from privoxel.recipes.federation.preparing import (
 )
 from privoxel.recipes.federation.settings import FederateConfig
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
+from privoxel.report.ages import ages_by_learner_chart
 from privoxel.report.federation import write_federation_report
-from privoxel.store import RunFolder, open_run, write_json
+from privoxel.report.figures import Picture
+from privoxel.store import open_run, write_json
 from privoxel.training.federated import require_flower
 from privoxel.training.runtime import choose_runtime
 from privoxel.version import __version__
@@ -71,9 +72,7 @@ def run_federated(config: FederateConfig, output: Path, options: FederateOptions
     folder = open_run(output, settings, resume=options.resume, facts=facts)
     report = folder.path / "report.html"
     if folder.is_complete:
-        results = read_federation(folder.path)
-        write_federation_report(results, report)
-        return FederationOutcome(results, report)
+        return FederationOutcome(read_federation(folder.path), report)
     with log_file(folder):
         clock = Clock()
         write_config(folder, config.to_dict())
@@ -86,13 +85,12 @@ def run_federated(config: FederateConfig, output: Path, options: FederateOptions
         clock.lap("federation and signals")
         attackers = attack_federation(site, watched)
         clock.lap("attacks")
-        controls = [_without(site, victim, clock) for victim in victims_of(config, partition)]
-        facts |= {"created": now(), "seconds": clock.laps}
-        results = conclude(
-            site, watched, attackers, controls, cohort=summarise_cohort(cohort, folder), facts=facts
-        )
+        controls = [(victim, _without(site, victim, clock)) for victim in victims_of(config, partition)]
+        made = {**facts, "created": now(), "seconds": clock.laps}
+        summary = summarise_cohort(cohort, folder)
+        results = conclude(site, watched, attackers, controls, cohort=summary, facts=made)
         write_json(folder.path / "results.json", results.model_dump(mode="json"))
-        write_federation_report(results, report)
+        write_federation_report(results, report, _ages_picture(site))
         folder.record(complete=True)
     return FederationOutcome(results, report)
 
@@ -104,6 +102,12 @@ def _without(site: Site, victim: str, clock: Clock) -> Attackers:
     attackers = attack_federation(site, watched)
     clock.lap(f"without {victim}")
     return attackers
+
+
+def _ages_picture(site: Site) -> list[Picture]:
+    ages = site.cohort.covariates.age
+    of_learners = {name: ages[site.rows(name)] for name in site.partition.learners}
+    return [ages_by_learner_chart(of_learners, ages[site.unseen], key="ages")]
 
 
 def plan_federated(config: FederateConfig, options: FederateOptions) -> dict[str, Any]:

@@ -17,17 +17,18 @@ from privoxel.config import (
 )
 from privoxel.training.federated.job import FederationJob
 
-SETS = (1, 2, 3)
+Set = Literal[1, 2, 3]
+SETS: tuple[Set, ...] = (1, 2, 3)
 
 
 class LearnerAttackConfig(Section):
     """The malicious learner (Gupta et al. 2021, 3.2 and 4.2)."""
 
-    sets: tuple[Literal[1, 2, 3], ...] = Field(
+    sets: tuple[Set, ...] = Field(
         SETS,
         description="features: 1 gradient magnitudes; 2 with prediction and label; 3 with conv 6 and output",
     )
-    primary: Literal[1, 2, 3] = Field(3, description="the set that controls and rounds are judged on")
+    primary: Set = Field(3, description="the set that controls and rounds are judged on")
     rounds: Positive = Field(5, description="last rounds whose logits are averaged")
     known: Positive = Field(1000, description="at most so many own scans, and as many unseen ones")
     by_round: Literal[0, 1, 2, 3] = Field(
@@ -73,3 +74,17 @@ def load_federation(path: Path) -> FederateConfig:
         ConfigError: naming every unknown key and every wrong value at once.
     """
     return check_settings(FederateConfig, read_mapping(path), where=str(path))
+
+
+def with_overrides(config: FederateConfig, *, seed: int | None, memory: str | None) -> FederateConfig:
+    """Return ``config`` with another seed and memory budget, where they are given.
+
+    Raises:
+        ConfigError: if the budget is not a number and MiB or GiB.
+    """
+    settings = config.to_dict()
+    if seed is not None:
+        settings["seed"] = seed
+    if memory is not None:
+        settings["signals"] = {**settings["signals"], "memory": memory}
+    return check_settings(FederateConfig, settings, where="--seed and --memory")
