@@ -29,7 +29,7 @@ from privoxel.cli_options import (
     require_output,
 )
 from privoxel.errors import ConfigError, PrivoxelError
-from privoxel.federate_cli import federate_app
+from privoxel.federate_cli import federate_app, reproduce_command
 from privoxel.version import __version__
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ attacks_app = typer.Typer(help="The attacks privoxel can run.", no_args_is_help=
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(attacks_app, name="attacks")
 app.add_typer(federate_app, name="federate")
+app.command("reproduce")(reproduce_command)
 
 FailAbove = Annotated[
     float | None,

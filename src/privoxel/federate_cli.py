@@ -90,3 +90,38 @@ def print_federation(outcome: "FederationOutcome", *, as_json: bool) -> None:
     for line in outcome.results.findings or [outcome.results.refusal]:
         console.print(line, highlight=False)
     console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+
+
+def reproduce_command(
+    paper: Annotated[str, typer.Argument(help="gupta2021")],
+    what: Annotated[str, typer.Argument(help="table2, table4 to table7, fig2, fig4, fig5 or all")],
+    scale: Annotated[str, typer.Option(help="demo (minutes), small (hours) or paper (days, a GPU)")] = "demo",
+    output: Output = None,
+    seed: Seed = None,
+    jobs: Jobs = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce a federated table or figure of a paper: measured beside published, with controls.
+
+    Federations that are finished in the output folder are read, started ones go on.
+    """
+    from rich.console import Console
+
+    from privoxel.errors import ConfigError
+    from privoxel.executor import usable_cores
+    from privoxel.recipes.federation.run import FederateOptions
+    from privoxel.recipes.federation.summary import comparison_table
+    from privoxel.recipes.reproduction.run import reproduce
+
+    if paper != "gupta2021":
+        raise ConfigError(f"reproduce needs gupta2021, got {paper!r}. No other paper is known yet.")
+    place = output or Path("runs") / f"gupta2021-{scale}"
+    options = FederateOptions(workers=jobs or usable_cores(), progress=progress_bars(quiet=quiet or as_json))
+    found = reproduce(what, scale, place, options, seed=seed)
+    if as_json:
+        typer.echo(found.comparison.model_dump_json(indent=1))
+        return
+    console = Console()
+    console.print(comparison_table(found.comparison))
+    console.print(f"Page: {found.page}", highlight=False, soft_wrap=True)

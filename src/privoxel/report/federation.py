@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.ticker import MaxNLocator
-
 from privoxel.evaluation.federation_results import FederationResults, PairMatrix, RoundPoint
 from privoxel.evaluation.results import Metric
 from privoxel.report.figures import Key, Picture
 from privoxel.report.page import KeyNumber, environment, safe
-from privoxel.report.svg import INK, MEMBER, MUTED, NON_MEMBER, new_axes, to_svg
+from privoxel.report.svg import INK, MEMBER, MUTED, NON_MEMBER, integer_ticks, new_axes, to_svg
 from privoxel.report.tables import DASH, years
 from privoxel.report.wording import flat
 from privoxel.store import write_text
@@ -57,11 +55,13 @@ def write_federation_report(results: FederationResults, path: Path, pictures: Se
 def render_federation(results: FederationResults, pictures: Sequence[Picture] = ()) -> str:
     """Return the report of a federation as the text of one HTML file; ``pictures`` show its learners."""
     template = environment().get_template("federation.html.jinja")
+    names = [one.name for one in results.learners]
     return template.render(
         results=results,
         environment=ENVIRONMENTS.get(results.environment, results.environment),
         key_numbers=_key_numbers(results),
-        heat_maps=[_heat_map(matrix, [one.name for one in results.learners]) for matrix in results.matrices],
+        heat_maps=[heat_map(matrix, names) for matrix in results.matrices],
+        names=names,
         hero=safe(_round_picture(results.by_round) if results.by_round else _error_picture(results)),
         pictures=[safe(picture) for picture in (*pictures, *_pictures(results))],
         config=flat(results.config),
@@ -118,7 +118,8 @@ def _key_numbers(results: FederationResults) -> list[KeyNumber]:
     return found
 
 
-def _heat_map(matrix: PairMatrix, names: Sequence[str]) -> HeatMap:
+def heat_map(matrix: PairMatrix, names: Sequence[str]) -> HeatMap:
+    """Return a pair matrix ready for the page."""
     centre = 0.0 if matrix.kind == "excess" else 0.5
     rows = [
         (name, [_tinted(cell, centre) for cell in cells])
@@ -159,7 +160,7 @@ def _error_picture(results: FederationResults) -> Picture:
     axes.axhline(results.utility.null, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    integer_ticks(axes)
     axes.set_ylabel("mean absolute error (years)")
     legend = (
         Key("line-member", "scans of the learners"),
@@ -190,7 +191,7 @@ def _round_picture(points: Sequence[RoundPoint]) -> Picture:
     axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     legend.append(Key("guess", "guessing"))
     axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    integer_ticks(axes)
     axes.set_ylabel("balanced accuracy (%)")
     label = f"Balanced accuracy by round: {values[0]:.0f} % at first, {values[-1]:.0f} % at last."
     caption = "The attack on each round's community model alone."

@@ -13,6 +13,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK: Final = "#000001"
 MUTED: Final = "#000002"
@@ -59,6 +60,11 @@ def new_axes(height: float) -> tuple[Figure, Axes]:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         return figure, figure.subplots()
+
+
+def integer_ticks(axes: Axes) -> None:
+    """Mark whole numbers only on the horizontal axis: rounds, epochs."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def to_svg(figure: Figure, *, key: str, label: str) -> str:

@@ -33,7 +33,7 @@ from privoxel.evaluation.pairs import (
 from privoxel.evaluation.results import CohortSummary, Metric, Utility
 from privoxel.recipes.federation.attacking import AGE, COVARIATES, Attackers, Scores, chosen_sets
 from privoxel.recipes.federation.observing import Site, Watched
-from privoxel.recipes.published_federations import (
+from privoxel.recipes.reproduction.published import (
     FIGURE_2,
     IID,
     TABLE_5,
