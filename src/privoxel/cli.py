@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from privoxel.commands.options import AsJson, SkipBad
-from privoxel.commands.partition import cohort_partition
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.version import __version__
 
@@ -47,12 +45,16 @@ Output = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Root seed; overrides the configuration.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the same settings in --output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Worker processes for attacks; 0 takes one a core.")]
 Memory = Annotated[
     str | None, typer.Option(help="What extracting signals may take, such as 512MiB or 4GiB; sets its batch.")
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out faulty scans, and say so in the report.")
+]
 FailAbove = Annotated[
     float | None,
     typer.Option(
@@ -178,7 +180,82 @@ def cohort_check(
     raise typer.Exit(FINDING if check.problems else DONE)
 
 
-cohort_app.command("partition")(cohort_partition)
+@cohort_app.command("partition")
+def cohort_partition(
+    cohort: Annotated[Path | None, typer.Option(help="BIDS folder or table of a real cohort.")] = None,
+    participants: Annotated[
+        int | None, typer.Option(min=1, help="Simulated participants, where there is no --cohort.")
+    ] = None,
+    environment: Annotated[
+        str, typer.Option(help="uniform-iid, uniform-non-iid, skewed-non-iid, dirichlet or site.")
+    ] = "uniform-iid",
+    learners: Annotated[int | None, typer.Option(help="Learners; default 8, or as many as sizes.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Participants of each learner, such as 60,40,20.")] = None,
+    unseen: Annotated[float | None, typer.Option(help="Share that no learner sees; default 0.2.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Dirichlet: the smaller, the more unlike.")] = None,
+    ages: Annotated[
+        str | None, typer.Option(help="Non-IID target ages: scaled to the cohort, or paper.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that a table's paths may point into.")] = None,
+    skip_bad: SkipBad = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for learners.tsv, partition.json, ages.svg.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw, and of simulated people.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Divide a cohort among the learners of a federation, and show their sizes and ages."""
+    from privoxel.config import partition_config
+    from privoxel.recipes.partitioning import (
+        partition_path,
+        partition_record,
+        partition_simulated,
+        write_partition,
+    )
+
+    config = partition_config(
+        environment=environment,
+        learners=learners,
+        sizes=None if sizes is None else sizes.split(","),
+        unseen=unseen,
+        alpha=alpha,
+        ages=ages,
+    )
+    if (cohort is None) == (participants is None):
+        raise ConfigError(
+            "A partition needs one cohort, got "
+            f"{'none' if cohort is None else 'two'}. Give either --cohort DIR or --participants N."
+        )
+    if cohort is None:
+        drawn = partition_simulated(participants or 0, config, seed)
+    else:
+        drawn = partition_path(cohort, config, seed, skip_bad=skip_bad, root=root)
+    if output is not None:
+        write_partition(drawn, output)
+    record = partition_record(drawn)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    _print_partition(record)
+    if output is not None:
+        typer.echo(f"Who is where: {output / 'learners.tsv'}. Figure: {output / 'ages.svg'}")
+
+
+def _print_partition(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("learner")
+    for heading in ("participants", "age: mean (SD)"):
+        table.add_column(heading, justify="right")
+    for group in (*record["learners"], record["unseen"]):
+        mean = group["age_mean"]
+        ages = "-" if mean is None else f"{mean:.2f} ({group['age_sd']:.2f})"
+        table.add_row(group["name"], f"{group['participants']:,}", ages)
+    if record["left_out"]:
+        table.add_row("left out", f"{record['left_out']:,}", "-")
+    Console().print(table)
 
 
 @attacks_app.command("list")
