@@ -5,7 +5,7 @@ medians. Baselines are taken in their fastest memory format and chunking. ``PYTH
 Opacus installation (``pip install --no-deps --target DIR opacus==1.6.0 opt-einsum``) to time it as well.
 
     python benchmarks/signals.py table [--cells 6q 4f 2f] [--threads 2] [--repeats 7]
-    python benchmarks/signals.py roofline|memory|flat|loader [--threads 2]
+    python benchmarks/signals.py roofline|memory|flat|loader|precision|compile [--threads 2]
 """
 
 import argparse
@@ -25,12 +25,20 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from privoxel.cohort.base import Cohort, Covariates, Grid, ScanId
+from privoxel.cohort.cache import cache_volumes
+from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
+from privoxel.config import TrainingConfig
+from privoxel.evaluation.metrics import auc
+from privoxel.evaluation.scored import Evaluated
 from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request
 from privoxel.models import AuditableModel, ModelSpec, build_model
 from privoxel.models.base import to_memory_format
+from privoxel.progress import Silent
+from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract
-from privoxel.training.loop import save_weights
+from privoxel.training.allocator import keep_freed_memory
+from privoxel.training.loop import TrainingFolders, TrainingJob, TrainingSet, save_weights, train
 from privoxel.training.runtime import Runtime
 
 FORMATS = ("channels_last", "contiguous")
@@ -51,7 +59,7 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    "6q": Cell("6 mm, width 1/4", (27, 32, 27), 0.25, 16, 1.30),
+    "6q": Cell("6 mm, width 1/4", (27, 32, 27), 0.25, 32, 1.30),
     "4f": Cell("4 mm, full width", (40, 48, 40), 1.0, 8, 1.15),
     "2f": Cell("2 mm, full width", (91, 109, 91), 1.0, 2, 1.15),
 }
@@ -469,12 +477,94 @@ def loader(repeats: int) -> None:
             )
 
 
+def precision() -> None:
+    """Print how far bfloat16 signals lie from float64 ones, and what that does to the AUC of two attacks."""
+    rows = np.arange(400)
+    cohort = cache_volumes(simulate_cohort(SimulatorConfig(seed=31, resolution_mm=6.0), 400), skip_bad=False)
+    ages, members = cohort.covariates.age, rows < 200
+    model = build_model(ModelSpec(width=0.25, head="scaled", dropout=0), cohort.grid.shape, ages.mean(), 0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = TrainingJob(
+            TrainingConfig(epochs=14, learning_rate=1e-3, snapshot_every=14),
+            Streams(31),
+            TrainingFolders(folder / "snapshots", folder / "state"),
+            Runtime(memory_format="channels_last", threads=torch.get_num_threads()),
+            Silent(),
+        )
+        train(model, TrainingSet(cohort, rows[members], rows[:0], loss_scale=float(np.var(ages))), job)
+    model.eval()
+    found: dict[str, list[Tensor]] = {"float64": [], "float32": [], "bfloat16": []}
+    exact = build_model(
+        ModelSpec(width=0.25, head="scaled", dropout=0), cohort.grid.shape, ages.mean(), 0
+    ).eval()
+    exact.load_state_dict(model.state_dict())
+    exact.double()
+    for start in range(0, 400, 20):
+        volumes = torch.from_numpy(cohort.batch(rows[start : start + 20]))
+        age = torch.as_tensor(ages[start : start + 20], dtype=torch.float32)
+        for kind, parts in found.items():
+            parts.append(norms_in(kind, model, exact, volumes, age))
+    truth = torch.cat(found["float64"])
+    print(
+        "| precision | largest error of a norm, % of the scan's largest | AUC, gradient norm | AUC, |error| |"
+    )
+    print("|---|---|---|---|")
+    for kind, parts in found.items():
+        norms = torch.cat(parts)
+        off = ((norms - truth).abs()[:, 1:] / truth[:, 1:].amax(1, keepdim=True)).max()
+        scores = [-norms[:, 1:].square().sum(1).sqrt(), -norms[:, 0].abs()]
+        areas = [auc(Evaluated(s.numpy()[None], np.zeros(1), members, rows)) for s in scores]
+        told = " | ".join(f"{a.value:.4f} ({a.low:.3f}-{a.high:.3f})" for a in areas)
+        print(f"| {kind} | {100 * float(off):.2g} | {told} |")
+
+
+def norms_in(kind: str, model: AuditableModel, exact: AuditableModel, volumes: Tensor, age: Tensor) -> Tensor:
+    """Return the signed error and all gradient norms (scans, 1 + tensors), float64."""
+    if kind == "float64":
+        loop = plain_loop(exact, volumes.double(), age.double())
+        norms = torch.stack([torch.stack([g.norm() for g in scan.values()]) for scan in loop])
+        with torch.no_grad():
+            return torch.cat([(exact(volumes.double()) - age)[:, None], norms], dim=1)
+    request = Request(norms=True)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16")
+    with half:
+        signals = Extractor(model, request, volumes=volumes, ages=age)(volumes, age)
+    if signals.norms is None:
+        raise SystemExit("No norms came back.")
+    error = signals.prediction.double() - age
+    return torch.cat([error[:, None], signals.norms.double()], dim=1)
+
+
+def compiled(repeats: int) -> None:
+    """Print inference with and without ``torch.compile``, and what its first call costs."""
+    print("| network | cell | eager ms | compiled ms | ratio | first call, s |\n|---|---|---|---|---|---|")
+    for key in ("6q", "4f"):
+        for name in ("cnn3d", "slice-mean"):
+            cell = CELLS[key]
+            model, (volumes, _) = new_model(name, cell), data(cell, min(CELLS[key].batch, 4))
+            fast = torch.compile(model)
+            with torch.no_grad():
+                first = seconds(lambda f=fast, v=volumes: f(v))
+                pairs = [
+                    (seconds(lambda m=model, v=volumes: m(v)), seconds(lambda f=fast, v=volumes: f(v)))
+                    for _ in range(2 * repeats)
+                ]
+            eager, quick = (1e3 * statistics.median(t) / len(volumes) for t in zip(*pairs, strict=True))
+            print(
+                f"| {name} | {cell.label} | {eager:.2f} | {quick:.2f} | {quick / eager:.2f} | {first:.0f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Run the asked-for part."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=["table", "roofline", "memory", "flat", "loader", "one-peak"])
+    parser.add_argument(
+        "part", choices=["table", "roofline", "memory", "flat", "loader", "precision", "compile", "one-peak"]
+    )
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -483,12 +573,15 @@ def main() -> None:
     parser.add_argument("--what", default="full", choices=["step", "full"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # for every variant alike
     parts = {
         "table": lambda: table(options.cells, options.repeats),
         "roofline": lambda: roofline(options.repeats),
         "memory": memory,
         "flat": lambda: flat(options.scans),
         "loader": lambda: loader(options.repeats),
+        "precision": precision,
+        "compile": lambda: compiled(options.repeats),
         "one-peak": lambda: one_peak(CELLS[options.cells[0]], options.network, options.what),
     }
     parts[options.part]()

@@ -4,10 +4,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong use or bad input, 3 interrupted and res
 errors are printed without a traceback. Heavy imports live inside the commands.
 """
 
-import datetime
 import json
-import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from privoxel.cli_options import (
+    AsJson,
+    DryRun,
+    Jobs,
+    Memory,
+    Output,
+    Quiet,
+    Resume,
+    Seed,
+    SkipBad,
+    Verbose,
+    fresh_folder,
+    log_to_terminal,
+    progress_bars,
+    require_output,
+)
 from privoxel.errors import ConfigError, PrivoxelError
+from privoxel.federate_cli import federate_app
 from privoxel.version import __version__
 
 if TYPE_CHECKING:
     from privoxel.attacks.base import Attack
     from privoxel.config import RunConfig
-    from privoxel.progress import Progress
     from privoxel.recipes.audit import Outcome
 
 DONE, FINDING, WRONG_USE, INTERRUPTED = 0, 1, 2, 3
@@ -38,23 +51,8 @@ cohort_app = typer.Typer(help="Simulate, check or divide a cohort.", no_args_is_
 attacks_app = typer.Typer(help="The attacks privoxel can run.", no_args_is_help=True)
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(attacks_app, name="attacks")
+app.add_typer(federate_app, name="federate")
 
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Run folder; default: a new one under runs/.")
-]
-Seed = Annotated[int | None, typer.Option(help="Root seed; overrides the configuration.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the same settings in --output.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
-Jobs = Annotated[int, typer.Option(min=0, help="Worker processes for attacks; 0 takes one a core.")]
-Memory = Annotated[
-    str | None, typer.Option(help="What extracting signals may take, such as 512MiB or 4GiB; sets its batch.")
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out faulty scans, and say so in the report.")
-]
 FailAbove = Annotated[
     float | None,
     typer.Option(
@@ -157,7 +155,7 @@ def cohort_simulate(
     cohort = simulate_cohort(
         SimulatorConfig(seed=seed, resolution_mm=resolution, sessions=sessions), subjects
     )
-    with _progress(quiet=quiet).task("scans", len(cohort)) as task:
+    with progress_bars(quiet=quiet).task("scans", len(cohort)) as task:
         write_derivative(cohort, output, progress=task.advance)
     typer.echo(f"{len(cohort)} scans of {subjects} simulated participants in {output}")
 
@@ -175,7 +173,7 @@ def cohort_check(
     """Read every scan once and report all faults; exits 1 if there are any."""
     from privoxel.recipes.checking import check_lines, check_path, check_record
 
-    check = check_path(cohort, resolution_mm=resolution, root=root, progress=_progress(quiet=quiet))
+    check = check_path(cohort, resolution_mm=resolution, root=root, progress=progress_bars(quiet=quiet))
     typer.echo(json.dumps(check_record(check), indent=1) if as_json else "\n".join(check_lines(check)))
     raise typer.Exit(FINDING if check.problems else DONE)
 
@@ -317,8 +315,7 @@ def _run(config: "RunConfig", call: _Call) -> None:
     from privoxel.executor import usable_cores
     from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
 
-    if call.verbose:
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_terminal(verbose=call.verbose)
     if call.seed is not None:
         config = config.model_copy(update={"seed": call.seed})
     if call.memory is not None:
@@ -330,7 +327,7 @@ def _run(config: "RunConfig", call: _Call) -> None:
         skip_bad=call.skip_bad,
         include_participants=call.include_participants,
         workers=call.jobs or usable_cores(),
-        progress=_progress(quiet=call.quiet),
+        progress=progress_bars(quiet=call.quiet),
     )
     if call.dry_run:
         plan = plan_audit(config, options)
@@ -338,11 +335,8 @@ def _run(config: "RunConfig", call: _Call) -> None:
             json.dumps(plan, indent=1) if call.as_json else "\n".join(f"{k}: {v}" for k, v in plan.items())
         )
         return
-    if call.resume and call.output is None:
-        raise ConfigError(
-            "--resume needs the --output folder of the run to continue, got none. Name it with -o."
-        )
-    output = call.output or _fresh_folder()
+    require_output(call.output, resume=call.resume)
+    output = call.output or fresh_folder()
     if not call.quiet:
         typer.echo(f"Run folder: {output}", err=True)
     outcome = run_audit(config, output, options)
@@ -350,11 +344,6 @@ def _run(config: "RunConfig", call: _Call) -> None:
     auc = outcome.results.verdict.auc
     if call.fail_above is not None and auc is not None and auc.low is not None and auc.low > call.fail_above:
         raise typer.Exit(FINDING)
-
-
-def _fresh_folder() -> Path:
-    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / stamp
 
 
 def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
@@ -370,16 +359,6 @@ def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     console.print()
     console.print(outcome.results.verdict.sentence, highlight=False)
     console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
-
-
-def _progress(*, quiet: bool) -> "Progress":
-    from privoxel.progress import Silent
-
-    if quiet or os.environ.get("CI"):
-        return Silent()
-    from privoxel.terminal import Bars
-
-    return Bars()
 
 
 def main() -> Any:

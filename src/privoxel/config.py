@@ -7,7 +7,7 @@ once. A configuration names no path of a data set: the cohort is given on the co
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,11 +19,16 @@ MEMORY_PATTERN = r"^[0-9]+(\.[0-9]+)?(MiB|GiB)$"
 Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
-class _Section(BaseModel):
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Settings that belong together: frozen, unknown keys refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CohortConfig(_Section):
+class CohortConfig(Section):
     """Which scans: simulated ones, or those of the folder or table given by ``--cohort``."""
 
     kind: Literal["simulated", "real"] = "simulated"
@@ -35,7 +40,7 @@ class CohortConfig(_Section):
     where: Mapping[str, tuple[str, ...]] = Field({}, description="values of participants.tsv columns to keep")
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Who is a member: counts of participants, or fractions of the cohort."""
 
     members: Size = 0.5
@@ -46,7 +51,7 @@ class SplitConfig(_Section):
     designs: Positive = Field(1, description="independent random memberships, one target each")
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """One audited model."""
 
     name: str = "cnn3d"
@@ -59,7 +64,7 @@ class ModelConfig(_Section):
     stated_mae: float | None = Field(None, description="MAE the model is known to reach, years")
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Central training; the defaults are the paper's (Gupta et al. 2021, A.1; ISBI 2021, 3.3)."""
 
     epochs: Positive = 100
@@ -75,7 +80,7 @@ class TrainingConfig(_Section):
     threads: Count = Field(0, description="CPU threads; 0 takes all")
 
 
-class SignalConfig(_Section):
+class SignalConfig(Section):
     """What is extracted for each scan; the attacks' needs are added by themselves."""
 
     extra: tuple[str, ...] = ()
@@ -93,7 +98,7 @@ class SignalConfig(_Section):
         return int(float(self.memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[self.memory[-3:]])
 
 
-class AttackConfig(_Section):
+class AttackConfig(Section):
     """Which attacks run, with what knowledge."""
 
     names: tuple[str, ...] = ("all",)
@@ -105,7 +110,7 @@ class AttackConfig(_Section):
     null_target: tuple[str, ...] = Field((), description="attacks run on the null target besides the primary")
 
 
-class ReportConfig(_Section):
+class ReportConfig(Section):
     """What the report says and shows."""
 
     title: str = "Membership-inference audit"
@@ -115,7 +120,7 @@ class ReportConfig(_Section):
     )
 
 
-class PartitionConfig(_Section):
+class PartitionConfig(Section):
     """How a federation divides a cohort (docs/federations.md); with ``site``, its sites are the learners."""
 
     environment: Literal["uniform-iid", "uniform-non-iid", "skewed-non-iid", "dirichlet", "site"] = (
@@ -148,7 +153,7 @@ class PartitionConfig(_Section):
         return self
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run."""
 
     seed: int = 0
@@ -179,10 +184,7 @@ def partition_config(**settings: Any) -> PartitionConfig:
         ConfigError: naming every wrong value at once.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    try:
-        return PartitionConfig.model_validate(given)
-    except ValidationError as error:
-        raise _explained(error, "The partition") from error
+    return check_settings(PartitionConfig, given, where="The partition")
 
 
 def with_memory(config: RunConfig, memory: str) -> RunConfig:
@@ -201,7 +203,7 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: naming every unknown key and every wrong value at once.
     """
-    return parse_config(_read_mapping(path), where=str(path))
+    return parse_config(read_mapping(path), where=str(path))
 
 
 def parse_config(settings: Mapping[str, Any], *, where: str = "configuration") -> RunConfig:
@@ -210,17 +212,22 @@ def parse_config(settings: Mapping[str, Any], *, where: str = "configuration") -
     Raises:
         ConfigError: naming every unknown key and every wrong value at once.
     """
+    return check_settings(RunConfig, settings, where=where)
+
+
+def check_settings(kind: type[Settings], settings: Mapping[str, Any], *, where: str) -> Settings:
+    """Return ``settings`` checked as a configuration of ``kind``; ``where`` names their origin in errors.
+
+    Raises:
+        ConfigError: naming every unknown key and every wrong value at once.
+    """
     try:
-        return RunConfig.model_validate(settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
-        raise _explained(error, where) from error
-
-
-def _explained(error: ValidationError, where: str) -> ConfigError:
-    lines = [f"  - {_key(e['loc'])}: {e['msg']}, got {_shown(e['input'])}" for e in error.errors()]
-    return ConfigError(
-        f"{where} cannot be used ({len(lines)} found):\n" + "\n".join(lines) + "\nCorrect these keys."
-    )
+        lines = [f"  - {_key(e['loc'])}: {e['msg']}, got {_shown(e['input'])}" for e in error.errors()]
+        raise ConfigError(
+            f"{where} cannot be used ({len(lines)} found):\n" + "\n".join(lines) + "\nCorrect these keys."
+        ) from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -232,7 +239,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_mapping(path: Path) -> Mapping[str, Any]:
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Return the sections of a TOML or YAML file.
+
+    Raises:
+        ConfigError: if it cannot be read or is not a mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from privoxel.errors import ModelError
+from privoxel.models import blocks
 from privoxel.models.blocks import norm_pool_relu
 
 SHAPES = [(3, 4, 7, 8, 9), (3, 4, 7, 9)]
@@ -66,3 +67,20 @@ def test_second_derivatives_are_refused_not_wrong():
     (gradient,) = torch.autograd.grad(norm_pool_relu(leaf, pool=True).square().sum(), leaf, create_graph=True)
     with pytest.raises(ModelError, match=r"first derivatives only.*Set model\.fused = False"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("last", [False, True])
+def test_slabs_change_nothing(shape, last, monkeypatch):
+    maps = maps_of(shape, last)
+    whole = norm_pool_relu(maps, pool=True)
+    monkeypatch.setattr(blocks, "SLAB_BYTES", maps.nbytes // 3)
+    torch.testing.assert_close(norm_pool_relu(maps, pool=True), whole, rtol=0, atol=1e-12)
+
+
+def test_maps_of_one_channel_and_flat_maps_are_normed_alike():
+    for shape in ((2, 1, 4, 6, 5), (3, 5, 4, 2), (1, 3, 2, 2, 2)):
+        for last in (False, True):
+            maps = maps_of(shape, last)
+            plain = norm_pool_relu(maps, pool=True, fused=False)
+            torch.testing.assert_close(norm_pool_relu(maps, pool=True), plain, rtol=0, atol=1e-12)

@@ -21,6 +21,9 @@ class ThreatModel(StrEnum):
     BLACK_BOX = "black-box"
     WHITE_BOX = "white-box"
     NO_MODEL = "no model (control)"
+    MALICIOUS_LEARNER = "malicious learner (community models)"
+    CURIOUS_SERVER = "curious server (local updates)"
+    ACTIVE_LEARNER = "active learner (changes its updates)"
 
 
 @dataclass(frozen=True)

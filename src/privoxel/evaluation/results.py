@@ -15,11 +15,13 @@ SCHEMA_VERSION = "1.0"
 METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1")
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A part of a stored result: frozen, unknown fields refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Metric(_Record):
+class Metric(Record):
     """One estimate: ``value`` is null with a ``reason`` where the design cannot support it."""
 
     value: float | None
@@ -32,7 +34,7 @@ class Metric(_Record):
     paper: float | None = Field(None, description="value published by Gupta et al. 2021, if there is one")
 
 
-class AttackResult(_Record):
+class AttackResult(Record):
     """One attack (or control) on one target."""
 
     name: str
@@ -48,7 +50,7 @@ class AttackResult(_Record):
     seconds: float = 0.0
 
 
-class Utility(_Record):
+class Utility(Record):
     """How well the audited model predicts age: mean absolute errors in years."""
 
     members: float
@@ -59,7 +61,7 @@ class Utility(_Record):
     stated: float | None = Field(None, description="MAE the user says the model reaches")
 
 
-class TrainingPoint(_Record):
+class TrainingPoint(Record):
     """One epoch of the training curve: mean absolute errors in years."""
 
     epoch: int
@@ -67,7 +69,7 @@ class TrainingPoint(_Record):
     validation_mae: float | None = None
 
 
-class Target(_Record):
+class Target(Record):
     """One audited model under one membership design."""
 
     name: str
@@ -82,7 +84,7 @@ class Target(_Record):
     controls: list[AttackResult]
 
 
-class AttackSummary(_Record):
+class AttackSummary(Record):
     """One attack averaged over targets of the same model: the claim about the recipe."""
 
     name: str
@@ -91,7 +93,7 @@ class AttackSummary(_Record):
     metrics: dict[str, Metric]
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """The answer in one sentence, and the numbers behind it."""
 
     outcome: Literal["leak shown", "no leak above the limit", "inconclusive", "refused"]
@@ -103,7 +105,7 @@ class Verdict(_Record):
     tolerated_auc: float
 
 
-class CohortSummary(_Record):
+class CohortSummary(Record):
     """The cohort, without anything that identifies a participant."""
 
     name: str
@@ -121,7 +123,7 @@ class CohortSummary(_Record):
     skipped: list[str] = Field([], description="scans left out and why, participants named by keyed hash")
 
 
-class Results(_Record):
+class Results(Record):
     """Everything a report needs, besides the per-scan scores in ``scores.npz``."""
 
     schema_version: str = SCHEMA_VERSION

@@ -6,15 +6,17 @@ max-pool(norm(x)) = (max-pool(x) - m) / s: the norm is taken of the pooled map, 
 gradient; ``plain`` is the same function from the framework's parts. The two agree to rounding.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from privoxel.errors import ModelError
+from privoxel.models.base import CHANNELS_LAST
 
 EPSILON = 1e-5  # the framework's default, which the paper's code uses
+SLAB_BYTES = 4 * 2**20  # what stays in a core's cache
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -62,6 +64,50 @@ def _voxels(maps: Tensor) -> int:
     return maps.shape[2:].numel()
 
 
+class _Lines(NamedTuple):
+    """Maps as rows of a memory line each, and values per channel tiled to fit them.
+
+    Where channels lie innermost, operations between a map and a value per channel run over a few numbers at a
+    time and are several times as slow as over whole lines of voxels × channels. ``axis`` is the first of the
+    axes of space; other layouts stay as they are.
+    """
+
+    maps: Tensor
+    values: tuple[Tensor, ...]
+    axis: int
+
+    def back(self, lines: Tensor, like: Tensor) -> Tensor:
+        """Return ``lines`` in the axes of ``like``."""
+        if self.axis == 2:
+            return lines
+        return torch.unflatten(lines, -1, (like.shape[-1], like.shape[1])).movedim(-1, 1)
+
+
+def _lines(maps: Tensor, *values: Tensor) -> _Lines:
+    is_last = maps.is_contiguous(memory_format=CHANNELS_LAST[maps.dim()]) and not maps.is_contiguous()
+    if not is_last:
+        return _Lines(maps, values, 2)
+    shape = (len(maps), *[1] * (maps.dim() - 3), maps.shape[-1], maps.shape[1])
+    tiled = tuple(value.movedim(1, -1).expand(shape).flatten(-2) for value in values)
+    return _Lines(maps.movedim(1, -1).flatten(-2), tiled, 1)
+
+
+def _squared_deviations(maps: Tensor, mean: Tensor) -> Tensor:
+    """Return Σ(x - m)² over all axes of space, kept as axes of one.
+
+    Deviations first: E[x²] - m² would be a pass cheaper and loses digits where |m| >> s. On CPUs slab by
+    slab, so that no second map is written to memory.
+    """
+    lines, (centre,), axis = _lines(maps, mean)
+    over = tuple(range(axis, lines.dim() - (axis == 1)))
+    slabs = max(1, maps.nbytes // SLAB_BYTES) if maps.device.type == "cpu" else 1
+    parts = torch.split(lines, -(-lines.shape[axis] // slabs), dim=axis)
+    total = torch.stack([(part - centre).square_().sum(over) for part in parts]).sum(0)
+    if axis == 1:
+        total = torch.unflatten(total, 1, (maps.shape[-1], maps.shape[1])).sum(1)
+    return total.reshape(mean.shape)
+
+
 def _folded(arguments: tuple[Tensor, ...], in_dims: tuple[int | None, ...], size: int) -> tuple[Tensor, ...]:
     """Return ``arguments`` with the axis that ``vmap`` runs over folded into their batch axis."""
     mapped = (
@@ -80,20 +126,19 @@ class _NormalisedPool(torch.autograd.Function):
     """Instance norm then 2× max-pool, computed in the other order."""
 
     @staticmethod
-    def forward(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(maps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         space = tuple(range(2, maps.dim()))
         mean = maps.mean(space, keepdim=True)
-        # Deviations first: E[x²] - m² would be a pass cheaper and loses digits where |m| >> s.
-        deviation = torch.linalg.vector_norm(maps - mean, dim=space, keepdim=True)
-        rate = torch.rsqrt(deviation.square() / _voxels(maps) + EPSILON)
+        rate = torch.rsqrt(_squared_deviations(maps, mean) / _voxels(maps) + EPSILON)
         pooled, positions = _max_pool(maps)
-        centred = pooled - mean
-        return centred * rate, mean, rate, centred, positions
+        lines = _lines(pooled, mean, rate)
+        centre, scale = lines.values
+        return lines.back((lines.maps - centre).mul_(scale), pooled), mean, rate, positions
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(inputs[0], *output[1:])
+        ctx.save_for_backward(inputs[0], *output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Tensor:
@@ -110,18 +155,23 @@ class _NormalisedPoolGradient(torch.autograd.Function):
     """First derivative of ``_NormalisedPool``; refuses a second one instead of getting it wrong.
 
     With z = r·(p - m), m the mean, r = (v + ε)^-½ and v the variance of the N voxels of a map x, and
-    g = dL/dz: dL/dx = unpool(r·g) + a·(x - m) - r·Σg / N with a = -r³·Σg(p - m) / N.
+    g = dL/dz: dL/dx = unpool(r·g) + a·(x - m) - r·Σg / N with a = -r²·Σgz / N.
     """
 
     @staticmethod
     def forward(
-        gradient: Tensor, maps: Tensor, mean: Tensor, rate: Tensor, centred: Tensor, positions: Tensor
+        gradient: Tensor, maps: Tensor, normed: Tensor, mean: Tensor, rate: Tensor, positions: Tensor
     ) -> Tensor:
         space = tuple(range(2, maps.dim()))
-        slope = -(rate**3) * (gradient * centred).sum(space, keepdim=True) / _voxels(maps)
+        slope = -rate.square() * (gradient * normed).sum(space, keepdim=True) / _voxels(maps)
         shift = -rate * gradient.sum(space, keepdim=True) / _voxels(maps) - slope * mean
         spread = _spread(gradient * rate, maps, positions)
-        return spread.addcmul_(maps, slope.expand_as(maps)).add_(shift)
+        read, made = _lines(maps, slope, shift), _lines(spread, slope, shift)
+        if read.axis != made.axis:
+            return spread.addcmul_(maps, slope.expand_as(maps)).add_(shift)
+        tilt, offset = made.values
+        made.maps.addcmul_(read.maps, tilt.expand_as(made.maps)).add_(offset)
+        return spread
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

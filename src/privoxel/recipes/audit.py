@@ -4,13 +4,9 @@
 that a killed run continues where it stopped.
 """
 
-import datetime
-import hashlib
 import logging
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -32,6 +28,7 @@ from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import Judged, judge
 from privoxel.recipes.plan import check_disk, chosen_attacks, estimate_needs, plan_targets
 from privoxel.recipes.rewrite import read_results, rewrite_report
+from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
 from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.report import mid_slices, results_tsv, write_report
 from privoxel.seeding import Streams
@@ -81,15 +78,15 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
     settings = {
         "config": config.to_dict(),
         "cohort": cohort.name,
-        "cohort_content": _content(cohort),
+        "cohort_content": cohort_content(cohort),
         "privoxel": __version__,
     }
     folder = open_run(output, settings, resume=options.resume, facts=facts)
     if folder.is_complete:
         return Outcome(read_results(output), rewrite_report(output))
-    with _log_file(folder):
-        clock = _Clock()
-        _write_config(folder, config)
+    with log_file(folder):
+        clock = Clock()
+        write_config(folder, config.to_dict())
         cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
@@ -97,7 +94,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         workplace = Workplace(config, cohort, folder, runtime, options.progress, options.workers)
         plans = plan_targets(config, designs)
         needs = estimate_needs(plans, config, cohort, runtime)
-        _announce(f"{len(plans)} models to train: {needs}.", options.progress)
+        announce(f"{len(plans)} models to train: {needs}.", options.progress, logger)
         check_disk(needs, folder.path)
         judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
         pictures = _pictures(cohort, config, include=options.include_participants)
@@ -105,7 +102,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             judged,
             config=config,
             cohort=summarise_cohort(cohort, folder),
-            facts=facts | {"created": _now(), "seconds": clock.laps},
+            facts=facts | {"created": now(), "seconds": clock.laps},
         )
         report = _write_outputs(folder, results, _archive(judged, pictures))
     return Outcome(results, report)
@@ -129,13 +126,6 @@ def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
     )
 
 
-def _content(cohort: Cohort) -> str:
-    """Return a digest of all volumes, ids and covariates together."""
-    people = cohort.covariates
-    parts = (cohort.fingerprint, people.scans, people.age.tolist(), people.sex.tolist(), people.site.tolist())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
 def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
     """Return what ``run_audit`` would do: participants, targets, attacks, time and disk. Nothing is written.
 
@@ -156,8 +146,8 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
     }
 
 
-def _timed(clock: "_Clock", plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
-    _announce(f"Target {plan.name}", workplace.progress)
+def _timed(clock: Clock, plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
+    announce(f"Target {plan.name}", workplace.progress, logger)
     judged = judge(plan, attacks, workplace)
     clock.lap(plan.name)
     return judged
@@ -179,12 +169,6 @@ def _pictures(cohort: Cohort, config: RunConfig, *, include: bool) -> tuple[Any,
     pictures = np.stack([mid_slices(cohort.volume(row)) for row in rows])
     kind = "simulated, " if cohort.is_simulated else ""
     return pictures, tuple(f"{kind}{ages[row]:.0f} years" for row in rows)
-
-
-def _write_config(folder: RunFolder, config: RunConfig) -> None:
-    import tomli_w  # noqa: PLC0415 - only runs write configurations
-
-    write_text(folder.path / "config.toml", tomli_w.dumps(config.to_dict()))
 
 
 def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
@@ -212,44 +196,3 @@ def _write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Pat
     shutil.rmtree(folder.path / "state", ignore_errors=True)
     folder.record(complete=True)
     return report
-
-
-def _announce(text: str, progress: Progress) -> None:
-    logger.info(text)
-    progress.say(text)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _log_file(folder: RunFolder) -> Any:
-    """Send the package's log to ``logs/run.log`` for the length of a block."""
-    path = folder.path / "logs" / "run.log"
-    path.parent.mkdir(exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    package = logging.getLogger("privoxel")
-    package.addHandler(handler)
-    level = package.level
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.setLevel(level)
-        package.removeHandler(handler)
-        handler.close()
-
-
-class _Clock:
-    """Wall seconds by stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 2)
-        self._last = now

@@ -109,7 +109,7 @@ def render_report(results: Results, archive: Archive) -> str:
 
     ``archive`` may lack targets (then their charts are left out) and pictures.
     """
-    template = _environment().get_template("report.html.jinja")
+    template = environment().get_template("report.html.jinja")
     return template.render(context(results, archive))
 
 
@@ -217,7 +217,7 @@ def _interval_picture(group: Group, primary: str, key: str) -> Picture:
     picture = interval_chart(
         rows, key=key, title=f"How well each attack tells members apart: {group.model}, {where}"
     )
-    return _safe(picture)
+    return safe(picture)
 
 
 def _key_numbers(results: Results, group: Group | None) -> list[KeyNumber]:
@@ -304,7 +304,7 @@ def _section(results: Results, target: Target, place: int, scores: TargetScores 
         controls=list(zip(controls, meanings, strict=True)),
         footnotes=footnotes.lines(),
         control_footnotes=control_footnotes.lines(),
-        pictures=[_safe(picture) for picture in pictures if picture is not None],
+        pictures=[safe(picture) for picture in pictures if picture is not None],
         utility=_utility_rows(target),
         has_paper=_any_paper(attacks),
     )
@@ -355,12 +355,13 @@ def _pictures_of_scans(archive: Archive) -> list[tuple[str, str]]:
     ]
 
 
-def _safe(picture: Picture) -> Picture:
+def safe(picture: Picture) -> Picture:
     """Mark the SVG as such; every text in it was escaped when it was drawn."""
     return picture._replace(svg=Markup(picture.svg))  # noqa: S704
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of all reports."""
     return Environment(
         loader=PackageLoader("privoxel.report", "templates"),
         autoescape=True,

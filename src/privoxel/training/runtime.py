@@ -14,6 +14,7 @@ from privoxel.arrays import Float32Array
 from privoxel.config import TrainingConfig
 from privoxel.executor import usable_cores
 from privoxel.models.base import to_memory_format
+from privoxel.training.allocator import keep_freed_memory
 from privoxel.training.device import Precision, choose_device, choose_precision
 
 
@@ -49,7 +50,7 @@ class Runtime:
 
 
 def choose_runtime(config: TrainingConfig) -> Runtime:
-    """Return the runtime that ``config`` asks for, and set the number of CPU threads.
+    """Return the runtime that ``config`` asks for, and set up the process: threads, memory, TF32.
 
     bfloat16 is used on CUDA only, after a self-check of its kernels (``choose_precision``); on CPUs the
     weight gradient of small 3-D convolutions is wrong in bfloat16, so training stays in float32 there.
@@ -57,6 +58,7 @@ def choose_runtime(config: TrainingConfig) -> Runtime:
     device = choose_device(config.device)
     threads = config.threads or usable_cores()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     bfloat16 = config.precision == "auto" and choose_precision(device) is Precision.BFLOAT16
     torch.backends.cudnn.allow_tf32 = False  # its ten bits would be visible in gradients
     memory_format = "channels_last" if config.memory_format == "auto" else config.memory_format

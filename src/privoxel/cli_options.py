@@ -1,0 +1,63 @@
+"""Options that several commands share, and what they mean for a command."""
+
+import datetime
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from privoxel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from privoxel.progress import Progress
+
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Run folder; default: a new one under runs/.")
+]
+Seed = Annotated[int | None, typer.Option(help="Root seed; overrides the configuration.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of the same settings in --output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
+Jobs = Annotated[int, typer.Option(min=0, help="Worker processes for attacks; 0 takes one a core.")]
+Memory = Annotated[
+    str | None, typer.Option(help="What extracting signals may take, such as 512MiB or 4GiB; sets its batch.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log each stage to the terminal.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out faulty scans, and say so in the report.")
+]
+
+
+def require_output(output: Path | None, *, resume: bool) -> None:
+    """Raise ``ConfigError`` if a run is to be resumed and nobody said which."""
+    if resume and output is None:
+        raise ConfigError(
+            "--resume needs the --output folder of the run to continue, got none. Name it with -o."
+        )
+
+
+def log_to_terminal(*, verbose: bool) -> None:
+    """Send the log to the terminal if asked."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+
+def fresh_folder() -> Path:
+    """Return a new run folder's path, named after the time."""
+    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / stamp
+
+
+def progress_bars(*, quiet: bool) -> "Progress":
+    """Return bars on a terminal, or nothing where they are not wanted."""
+    from privoxel.progress import Silent
+
+    if quiet or os.environ.get("CI"):
+        return Silent()
+    from privoxel.terminal import Bars
+
+    return Bars()

@@ -1,0 +1,345 @@
+"""From scores of every learner to ``FederationResults``: pairs, controls, excess, and what they mean."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from privoxel.arrays import FloatArray, IntArray
+from privoxel.attacks.federated import AGE_ONLY, COVARIATES_ONLY
+from privoxel.cohort.matching import age_matched
+from privoxel.cohort.partitions import UNSEEN
+from privoxel.evaluation.federation_results import (
+    FederationResults,
+    LearnerFacts,
+    LeftOut,
+    PairMatrix,
+    RoundFacts,
+    RoundPoint,
+)
+from privoxel.evaluation.metrics import to_metric
+from privoxel.evaluation.pairs import (
+    DRAWS,
+    Groups,
+    PairDraws,
+    cells,
+    difference,
+    mean_over_attackers,
+    mean_over_pairs,
+    pair_accuracies,
+    pair_aucs,
+    successful_pairs,
+)
+from privoxel.evaluation.results import CohortSummary, Metric, Utility
+from privoxel.recipes.federation.attacking import AGE, COVARIATES, Attackers, Scores, chosen_sets
+from privoxel.recipes.federation.observing import Site, Watched
+from privoxel.recipes.published_federations import (
+    FIGURE_2,
+    IID,
+    TABLE_5,
+    published_pairs,
+)
+
+ACCURACY, AUC = "balanced_accuracy", "auc"
+LEARNED = 0.95
+"""A federation has learned when its test MAE, with two standard errors, is below this share of the null."""
+
+
+class _Judge(NamedTuple):
+    """Who is judged, and the resampling that all matrices share."""
+
+    groups: Groups
+    weights: FloatArray
+
+    def accuracies(self, scores: Scores) -> PairDraws:
+        return pair_accuracies(scores.values, scores.thresholds, self.groups, self.weights)
+
+    def aucs(self, scores: Scores) -> PairDraws:
+        return pair_aucs(scores.values, self.groups, self.weights)
+
+
+def conclude(
+    site: Site,
+    watched: Watched,
+    attackers: Attackers,
+    controls: Sequence[tuple[str, Attackers]],
+    *,
+    cohort: CohortSummary,
+    facts: Mapping[str, Any],
+) -> FederationResults:
+    """Return the results; privacy numbers only if the federation has learned.
+
+    ``controls`` holds, by victim, the same attacks on the federation that the victim took no part in.
+    """
+    utility = utility_of(site, watched)
+    refusal = "" if _has_learned(site, watched, utility) else _refusal(utility)
+    results = FederationResults(
+        title=site.config.title,
+        created=facts["created"],
+        versions=facts["versions"],
+        machine=facts["machine"],
+        seed=site.config.seed,
+        config=site.config.to_dict(),
+        cohort=cohort,
+        environment=site.partition.environment,
+        learners=[_learner(site, watched, name) for name in site.partition.learners],
+        unseen=_learner(site, watched, UNSEEN),
+        rounds=_rounds(site, watched),
+        utility=utility,
+        has_learned=not refusal,
+        refusal=refusal,
+        seconds=facts["seconds"],
+    )
+    if refusal:
+        return results
+    judge, matched = _judge(site, attackers), _matched_judge(site, attackers)
+    matrices = _matrices(site, attackers, judge, matched)
+    return results.model_copy(
+        update={
+            "matrices": matrices,
+            "by_round": _by_round(site, attackers, judge),
+            "left_out": _left_out(site, attackers, controls, judge),
+            "findings": findings(site, matrices),
+        }
+    )
+
+
+def utility_of(site: Site, watched: Watched, place: int = -1) -> Utility:
+    """Return the errors (years) of the community model after the round at ``place``."""
+    inside = float(watched.absolute_error(site.members, place).mean())
+    outside = float(watched.absolute_error(site.unseen, place).mean())
+    ages = site.cohort.covariates.age
+    null = float(np.abs(ages[site.unseen] - ages[site.members].mean()).mean())
+    return Utility(members=inside, non_members=outside, null=null, gap=outside - inside)
+
+
+def _has_learned(site: Site, watched: Watched, utility: Utility) -> bool:
+    errors = watched.absolute_error(site.unseen)
+    standard_error = float(errors.std(ddof=1)) / np.sqrt(len(errors))
+    return bool((utility.non_members or np.inf) + 2 * standard_error < LEARNED * utility.null)
+
+
+def _refusal(utility: Utility) -> str:
+    return (
+        f"The last community model errs by {utility.non_members:.2f} years on unseen scans, predicting the "
+        f"mean age by {utility.null:.2f}: it has not clearly learned, and an attack that finds nothing in it "
+        "proves nothing. Train for more rounds, or with other local settings."
+    )
+
+
+def _learner(site: Site, watched: Watched, name: str) -> LearnerFacts:
+    rows = site.partition.rows(site.cohort, name)
+    ages = site.cohort.covariates.age[rows]
+    return LearnerFacts(
+        name=name,
+        participants=len(site.partition.participants(name)),
+        scans=len(rows),
+        age_mean=float(ages.mean()),
+        age_sd=float(ages.std()),
+        mae=float(watched.absolute_error(rows).mean()),
+    )
+
+
+def _rounds(site: Site, watched: Watched) -> list[RoundFacts]:
+    places = {number: place for place, number in enumerate(watched.rounds)}
+    found = []
+    for entry in watched.participation:
+        place = places.get(entry.number)
+        utility = None if place is None else utility_of(site, watched, place)
+        found.append(
+            RoundFacts(
+                number=entry.number,
+                took_part=list(entry.took_part),
+                left_out=entry.left_out(),
+                train_mae=utility.members if utility else None,
+                test_mae=utility.non_members if utility else None,
+            )
+        )
+    return found
+
+
+def _judge(site: Site, attackers: Attackers) -> _Judge:
+    victims = tuple(site.rows(name) for name in site.partition.learners)
+    groups = Groups(victims, (attackers.judged,) * len(victims), _people(site))
+    return _Judge(groups, groups.weights(site.streams.generator("federation/bootstrap"), DRAWS))
+
+
+def _matched_judge(site: Site, attackers: Attackers) -> _Judge:
+    """Return who is judged when every victim meets only unseen participants of its members' ages."""
+    ages, rng = site.cohort.covariates.age, site.streams.generator("federation/matched")
+    members, unseen = [], []
+    for name in site.partition.learners:
+        rows = site.rows(name)
+        match = age_matched(ages[attackers.judged], ages[rows], rng, caliper=site.config.attack.caliper)
+        members.append(np.sort(rows[match.reference]))
+        unseen.append(np.sort(attackers.judged[match.unseen]))
+    groups = Groups(tuple(members), tuple(unseen), _people(site))
+    return _Judge(groups, groups.weights(site.streams.generator("federation/bootstrap-matched"), DRAWS))
+
+
+def _people(site: Site) -> IntArray:
+    return site.cohort.covariates.participant_index
+
+
+def _matrices(site: Site, attackers: Attackers, judge: _Judge, matched: _Judge) -> list[PairMatrix]:
+    """Return attacks, controls and excesses: each set, age and covariates alone, and among equal ages."""
+    primary, title = f"set-{site.config.attack.primary}", f"Set {site.config.attack.primary}"
+    attacks = {one.name: judge.accuracies(attackers.attacks[one.name]) for one in chosen_sets(site)}
+    age = judge.accuracies(attackers.attacks[AGE])
+    covariates = judge.accuracies(attackers.attacks[COVARIATES])
+    found = [
+        _matrix(site, one.name, one.title.capitalize(), "attack", attacks[one.name])
+        for one in chosen_sets(site)
+    ]
+    found += [
+        _matrix(
+            site,
+            f"{primary}-auc",
+            f"Set {site.config.attack.primary}: AUC",
+            "attack",
+            judge.aucs(attackers.attacks[primary]),
+            AUC,
+        ),
+        _matrix(site, AGE, AGE_ONLY.title.capitalize(), "control", age),
+        _matrix(site, COVARIATES, COVARIATES_ONLY.title.capitalize(), "control", covariates),
+        _matrix(
+            site,
+            f"{primary}-excess",
+            f"{title} minus age alone",
+            "excess",
+            difference(attacks[primary], age),
+        ),
+    ]
+    same_age = matched.accuracies(attackers.attacks[primary])
+    age_same_age = matched.accuracies(attackers.attacks[AGE])
+    if np.isfinite(same_age.observed).any():
+        found += [
+            _matrix(
+                site,
+                f"{primary}-matched",
+                f"{title}, unseen participants of the victim's ages",
+                "attack",
+                same_age,
+            ),
+            _matrix(
+                site,
+                "age-matched",
+                "Age alone, unseen participants of the victim's ages",
+                "control",
+                age_same_age,
+            ),
+        ]
+    return found
+
+
+def _matrix(
+    site: Site, name: str, title: str, kind: Any, draws: PairDraws, metric: str = ACCURACY
+) -> PairMatrix:
+    successes = successful_pairs(draws) if kind != "excess" else None
+    published, pairs = _published(site, name)
+    return PairMatrix(
+        name=name,
+        title=title,
+        kind=kind,
+        metric=metric,
+        cells=[[None if e is None else to_metric(e) for e in row] for row in cells(draws)],
+        mean_all=to_metric(mean_over_pairs(draws)),
+        mean_successful=None if successes is None else successes.mean,
+        successes=None if successes is None else successes.pairs,
+        paper_all=pairs,
+        paper_successful=None if published is None else published.accuracy,
+        paper_successes=None if published is None else published.pairs,
+    )
+
+
+def _published(site: Site, name: str) -> tuple[Any, float | None]:
+    """Return the paper's row of Table 5 for a feature set, and its mean over all pairs where it has one."""
+    key = (site.config.model.name, site.partition.environment)
+    number = {f"set-{k}": k for k in (1, 2, 3)}.get(name)
+    if number is None:
+        return None, None
+    pairs = published_pairs(*key) if number == 3 else {}
+    return TABLE_5.get((*key, number)), float(np.mean(list(pairs.values()))) if pairs else None
+
+
+def _by_round(site: Site, attackers: Attackers, judge: _Judge) -> list[RoundPoint]:
+    """Return the mean over pairs on each round's model alone; the paper's figure 2 counts rounds from 0."""
+    curve = FIGURE_2.get(site.config.model.name, ()) if site.partition.environment == IID else ()
+    return [
+        RoundPoint(
+            round=number,
+            mean_all=to_metric(mean_over_pairs(judge.accuracies(scores))),
+            paper=curve[number - 1] if number <= len(curve) else None,
+        )
+        for number, scores in attackers.rounds.items()
+    ]
+
+
+def _left_out(
+    site: Site, attackers: Attackers, controls: Sequence[tuple[str, Attackers]], judge: _Judge
+) -> list[LeftOut]:
+    """Return each victim's mean over the attackers, with and without its part in the federation."""
+    primary = f"set-{site.config.attack.primary}"
+    found = []
+    for victim, without in controls:
+        place = site.partition.learners.index(victim)
+        rows = [attackers.learners.index(name) for name in without.learners]
+        with_it = attackers.attacks[primary]
+        took_part = judge.accuracies(Scores(with_it.values[rows], with_it.thresholds[rows]))
+        took_none = judge.accuracies(without.attacks[primary])
+        found.append(
+            LeftOut(
+                victim=victim,
+                attack=to_metric(mean_over_attackers(took_part, place)),
+                without=to_metric(mean_over_attackers(took_none, place)),
+                excess=to_metric(mean_over_attackers(difference(took_part, took_none), place)),
+            )
+        )
+    return found
+
+
+def findings(site: Site, matrices: Sequence[PairMatrix]) -> list[str]:
+    """Return what the pairs say in plain sentences: the attack, and how much of it age alone explains."""
+    primary = f"set-{site.config.attack.primary}"
+    of = {matrix.name: matrix for matrix in matrices}
+    attack, control, excess = of[primary], of[AGE], of[f"{primary}-excess"]
+    found = [_leak_sentence(excess.mean_all)]
+    size = len(site.partition.learners)
+    found.append(
+        f"Over all {size * (size - 1)} pairs the attack is right {_percent(attack.mean_all)} of the time, "
+        f"the same attack on age alone {_percent(control.mean_all)}; guessing is 50 %."
+    )
+    explained = [
+        (a, c)
+        for a, c in zip(_values(attack), _values(control), strict=True)
+        if a is not None and c is not None and a > 0.5
+    ]
+    if explained:
+        share = np.mean([c - 0.5 for _, c in explained]) / np.mean([a - 0.5 for a, _ in explained])
+        found.append(
+            f"Among the pairs above 50 % ({len(explained)}), distribution shift explains "
+            f"{100 * float(np.clip(share, 0, 1)):.0f} % of what lies above guessing (age alone, same people)."
+        )
+    return found
+
+
+def _leak_sentence(excess: Metric) -> str:
+    low, high = excess.low or 0.0, excess.high or 0.0
+    value = f"{100 * (excess.value or 0.0):+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    if low > 0:
+        return (
+            f"The community models leak: learners find each other's participants better than by age alone, "
+            f"by {value}."
+        )
+    if high < 0:
+        return f"The attack does worse than age alone, by {value}: nothing here shows a leak of the models."
+    return f"No leak of the models is shown beyond what age alone gives away: {value}."
+
+
+def _percent(metric: Metric) -> str:
+    value, low, high = (100 * (number or 0.0) for number in (metric.value, metric.low, metric.high))
+    return f"{value:.1f} % ({low:.1f}–{high:.1f})"
+
+
+def _values(matrix: PairMatrix) -> list[float | None]:
+    return [None if cell is None else cell.value for row in matrix.cells for cell in row]
