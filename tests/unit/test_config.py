@@ -1,6 +1,13 @@
 import pytest
 
-from privoxel.config import RunConfig, load_config, parse_config, with_memory
+from privoxel.config import (
+    PartitionConfig,
+    RunConfig,
+    load_config,
+    parse_config,
+    partition_config,
+    with_memory,
+)
 from privoxel.errors import ConfigError
 
 
@@ -63,3 +70,17 @@ def test_the_memory_of_signals_is_read_in_binary_units_and_checked():
     assert with_memory(RunConfig(), "512MiB").signals.memory_bytes == 2**29
     with pytest.raises(ConfigError, match="memory"):
         with_memory(RunConfig(), "4 gigs")
+
+
+def test_the_number_of_sizes_is_the_number_of_learners():
+    assert PartitionConfig().learners == 8
+    sized = partition_config(sizes=["5", "6", "7"], alpha=None)
+    assert (sized.sizes, sized.learners) == ((5, 6, 7), 3)
+    assert PartitionConfig.model_validate(sized.model_dump()) == sized
+
+
+def test_all_faults_of_a_partition_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        partition_config(environment="uniform", unseen=1, alpha=0, sizes=[3, 0], learners=2, ratio=0.5)
+    for key in ("environment", "unseen", "alpha", "sizes.1", "ratio"):
+        assert f"- {key}: " in str(caught.value)

@@ -327,6 +327,14 @@ def test_impossible_learners_are_explained(rng, generator, asked, message):
         generator(cohort_of(rng.uniform(20, 80, 40)), rng, **asked)
 
 
+@pytest.mark.parametrize("generator", [*DRAWN, by_site])
+def test_unseen_strangers_are_explained(generator):
+    covariates = cohort_of(np.linspace(50, 80, 40))
+    arguments = (covariates,) if generator is by_site else (covariates, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="unseen participants of the cohort, got 2 of 3"):
+        generator(*arguments, unseen=("p1", "nobody", "somebody"))
+
+
 def test_learners_that_the_ratio_leaves_empty_are_named(rng):
     with pytest.raises(ConfigError, match=r"L8 without participants.*fewer learners"):
         skewed_non_iid(cohort_of(rng.uniform(20, 80, 20)), rng, learners=8)

@@ -191,7 +191,8 @@ def by_site(covariates: Covariates, *, minimum: int = 10, unseen: Collection[str
         ConfigError: if a participant's site is unknown or changes, or listing every site with fewer than
             ``minimum`` participants besides the unseen ones.
     """
-    out = set(unseen)
+    held = _unseen_of(covariates, unseen)
+    out = set(held)
     groups: dict[str, list[str]] = {}
     for participant, site in zip(covariates.participants, site_of_participants(covariates), strict=True):
         groups.setdefault(str(site), [])
@@ -210,7 +211,7 @@ def by_site(covariates: Covariates, *, minimum: int = 10, unseen: Collection[str
         )
     order = sorted(groups, key=lambda site: (-len(groups[site]), site))
     names = tuple(re.sub(r"[^A-Za-z0-9._-]+", "-", site).strip("-._") or "site" for site in order)
-    return Partition(names, tuple(tuple(groups[site]) for site in order), tuple(unseen), "site")
+    return Partition(names, tuple(tuple(groups[site]) for site in order), held, "site")
 
 
 class _Pool(NamedTuple):
@@ -227,16 +228,28 @@ class _Pool(NamedTuple):
 
 
 def _pool(covariates: Covariates, rng: np.random.Generator, asked: _Asked) -> _Pool:
-    learners, sizes, out = asked["learners"], asked["sizes"], set(asked["unseen"])
-    people = covariates.participants
+    learners, sizes, people = asked["learners"], asked["sizes"], covariates.participants
+    unseen = _unseen_of(covariates, asked["unseen"])
+    out = set(unseen)
     keep = np.array([k for k, name in enumerate(people) if name not in out], dtype=np.int64)
     _check(learners, sizes, keep.size)
     ages = age_of_participants(covariates)
     if sizes is not None and sum(sizes) < keep.size:
         keep = keep[draw_over_ages(ages[keep], sum(sizes), rng)]
     wanted = equal_sizes(keep.size, learners) if sizes is None else tuple(int(size) for size in sizes)
-    unseen = tuple(name for name in people if name in out)
     return _Pool(tuple(people[k] for k in keep), ages[keep], wanted, unseen)
+
+
+def _unseen_of(covariates: Covariates, unseen: Collection[str]) -> tuple[str, ...]:
+    """Return the unseen participants in cohort order."""
+    wanted, people = set(unseen), covariates.participants
+    strangers = len(wanted.difference(people))
+    if strangers:
+        raise ConfigError(
+            f"A partition needs unseen participants of the cohort, got {strangers} of {len(wanted)} that are "
+            "not in it. Draw them from this cohort with hold_out_unseen."
+        )
+    return tuple(name for name in people if name in wanted)
 
 
 def _check(learners: int, sizes: Sequence[int] | None, available: int) -> None:

@@ -35,10 +35,10 @@ def ages_by_learner_chart(ages: Mapping[str, FloatArray], unseen: FloatArray, *,
         _ridge(axes, place, shares[name] / highest, edges, MEMBER)
         if unseen.size:
             _outline(axes, place, reference / highest, edges)
-        _label(axes, place, name, values, edges)
+        _label(axes, place, name, values)
     if unseen.size:
         _ridge(axes, len(ages), reference / highest, edges, NON_MEMBER)
-        _label(axes, len(ages), "unseen", unseen, edges)
+        _label(axes, len(ages), "unseen", unseen)
     _frame(axes, rows, edges)
     legend = [Key("member", "participants of the learner")]
     if unseen.size:
@@ -75,12 +75,25 @@ def _outline(axes: Axes, place: int, heights: FloatArray, edges: FloatArray) -> 
     line.set_linestyle((0, (3, 2)))
 
 
-def _label(axes: Axes, place: int, name: str, ages: FloatArray, edges: FloatArray) -> None:
-    axes.text(edges[0] - 1.0, place, name, color=INK, ha="right", va="bottom", parse_math=False)
-    right = edges[-1] + 1.0
-    axes.text(right, place - 0.4, f"n = {ages.size:,}", color=INK, ha="left", va="bottom", fontsize=10)
-    numbers = f"{ages.mean():.1f} ({ages.std():.1f})"
-    axes.text(right, place + 0.02, numbers, color=MUTED, ha="left", va="bottom", fontsize=10)
+def _label(axes: Axes, place: int, name: str, ages: FloatArray) -> None:
+    shown = name if len(name) <= 14 else f"{name[:13].rstrip()}…"
+    _beside(axes, place, shown, -6.0, INK, 11.0)
+    _beside(axes, place - 0.4, f"n = {ages.size:,}", 6.0, INK, 10.0)
+    _beside(axes, place + 0.02, f"{ages.mean():.1f} ({ages.std():.1f})", 6.0, MUTED, 10.0)
+
+
+def _beside(axes: Axes, height: float, text: str, points: float, colour: str, size: float) -> None:
+    """Write ``text`` outside the axes: on the left for negative ``points``, else on the right."""
+    side, align = (0.0, "right") if points < 0 else (1.0, "left")
+    written = axes.annotate(
+        text,
+        (side, height),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(points, 0.0),
+        textcoords="offset points",
+        annotation_clip=False,
+    )
+    written.set(color=colour, ha=align, va="bottom", fontsize=size, parse_math=False)
 
 
 def _frame(axes: Axes, rows: int, edges: FloatArray) -> None:
