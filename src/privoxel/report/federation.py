@@ -91,26 +91,34 @@ def percent(metric: Metric | None) -> str:
 def _primary(results: FederationResults, kind: str) -> PairMatrix | None:
     """Return the matrix of ``kind`` that the first key numbers are about."""
     name = f"set-{results.config.get('attack', {}).get('primary', 3)}"
-    of_kind = [matrix for matrix in results.matrices if matrix.kind == kind]
+    of_kind = _of_kind(results, kind)
     return next((matrix for matrix in of_kind if matrix.name.startswith(name)), next(iter(of_kind), None))
+
+
+def _of_kind(results: FederationResults, kind: str) -> list[PairMatrix]:
+    return [one for one in results.matrices if one.kind == kind and not one.name.endswith("-matched")]
 
 
 def _key_numbers(results: FederationResults) -> list[KeyNumber]:
     found = []
-    for kind, name, meaning in (
-        ("attack", "Attack, mean over all pairs", "Balanced accuracy in %. Guessing is 50."),
+    for matrix, name, meaning in (
         (
-            "control",
-            "Age alone, mean over all pairs",
-            "The same attack without any model: what it reaches is a difference between people.",
+            _primary(results, "attack"),
+            "Attack, mean over all pairs",
+            "Balanced accuracy, %; guessing is 50.",
         ),
         (
-            "excess",
-            "Excess over age alone",
+            max(_of_kind(results, "control"), key=lambda one: one.mean_all.value or 0.0, default=None),
+            "Strongest control, mean over all pairs",
+            "Without any model: what it reaches is a difference between people.",
+        ),
+        (
+            next((one for one in results.matrices if one.name.endswith("-matched-excess")), None)
+            or _primary(results, "excess"),
+            "Attack minus control among people of equal ages",
             "Percentage points that the community models add. Only this can be a leak.",
         ),
     ):
-        matrix = _primary(results, kind)
         if matrix is None or matrix.mean_all.value is None:
             continue
         value, _, interval = percent(matrix.mean_all).partition(" ")

@@ -18,6 +18,7 @@ from privoxel.attacks.federated import (
     COVARIATES_ONLY,
     FEATURE_SETS,
     LearnerScores,
+    age_alone,
     attack_as_learner,
     split_in_two,
     without_model,
@@ -27,7 +28,8 @@ from privoxel.recipes.federation.observing import Site, Watched
 from privoxel.seeding import Streams
 from privoxel.signals.table import Membership, SignalTable
 
-AGE, COVARIATES = "age", "covariates"
+AGE, AGE_LOGISTIC, COVARIATES = "age", "age-logistic", "covariates"
+CONTROLS = (AGE, AGE_LOGISTIC, COVARIATES)
 
 
 class Scores(NamedTuple):
@@ -71,7 +73,7 @@ def attack_federation(site: Site, watched: Watched) -> Attackers:
     last = tuple(range(len(watched.rounds)))[-site.config.attack.rounds :]
     learners = tuple(name for name in site.partition.learners if name != watched.left_out)
     plans = [(attack.name, attack, last) for attack in chosen_sets(site)]
-    plans += [(AGE, AGE_ONLY, last[-1:]), (COVARIATES, COVARIATES_ONLY, last[-1:])]
+    plans += [(AGE, AGE_ONLY, last[-1:]), *((name, COVARIATES_ONLY, last[-1:]) for name in CONTROLS[1:])]
     if site.config.attack.by_round and not watched.left_out:
         of_round = FEATURE_SETS[site.config.attack.by_round - 1]
         plans += [(f"round-{number}", of_round, (k,)) for k, number in enumerate(watched.rounds)]
@@ -124,8 +126,16 @@ def _job(  # noqa: PLR0913 - one attack of one learner, spelled out
     own = np.sort(streams.generator("own").permutation(own)[:count])
     others = [site.rows(other) for other in site.partition.learners if other != learner]
     judged = np.sort(np.concatenate([*others, judged_unseen]))
-    table = without_model(watched.table) if name == AGE else watched.table
+    table = _seen_by(name, watched.table)
     return _Job(attack, table, own, known_unseen[:count], judged, snapshots, streams)
+
+
+def _seen_by(name: str, table: SignalTable) -> SignalTable:
+    """Return what an attack may read: for the controls no signal, for those on age alone no sex and site."""
+    if name not in CONTROLS:
+        return table
+    bare = without_model(table)
+    return bare if name == COVARIATES else age_alone(bare)
 
 
 def _run(site: Site, jobs: Sequence[_Job]) -> list[LearnerScores]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from privoxel.arrays import FloatArray, IntArray
-from privoxel.attacks.federated import AGE_ONLY, COVARIATES_ONLY
 from privoxel.cohort.matching import age_matched
 from privoxel.cohort.partitions import UNSEEN
 from privoxel.evaluation.federation_results import (
@@ -20,6 +19,7 @@ from privoxel.evaluation.federation_results import (
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.pairs import (
     DRAWS,
+    HALF,
     Groups,
     PairDraws,
     cells,
@@ -31,7 +31,15 @@ from privoxel.evaluation.pairs import (
     successful_pairs,
 )
 from privoxel.evaluation.results import CohortSummary, Metric, Utility
-from privoxel.recipes.federation.attacking import AGE, COVARIATES, Attackers, Scores, chosen_sets
+from privoxel.recipes.federation.attacking import (
+    AGE,
+    AGE_LOGISTIC,
+    CONTROLS,
+    COVARIATES,
+    Attackers,
+    Scores,
+    chosen_sets,
+)
 from privoxel.recipes.federation.observing import Site, Watched
 from privoxel.recipes.reproduction.published import (
     FIGURE_2,
@@ -41,6 +49,11 @@ from privoxel.recipes.reproduction.published import (
 )
 
 ACCURACY, AUC = "balanced_accuracy", "auc"
+TITLES = {
+    AGE: "Age alone, by the attack's own classifier",
+    AGE_LOGISTIC: "Age alone, by logistic regression",
+    COVARIATES: "Age, sex and site, by logistic regression",
+}
 LEARNED = 0.95
 """A federation has learned when its test MAE, with two standard errors, is below this share of the null."""
 
@@ -182,54 +195,54 @@ def _people(site: Site) -> IntArray:
 
 
 def _matrices(site: Site, attackers: Attackers, judge: _Judge, matched: _Judge) -> list[PairMatrix]:
-    """Return attacks, controls and excesses: each set, age and covariates alone, and among equal ages."""
+    """Return attacks, controls and excesses, and the same among people of equal ages."""
     primary, title = f"set-{site.config.attack.primary}", f"Set {site.config.attack.primary}"
     attacks = {one.name: judge.accuracies(attackers.attacks[one.name]) for one in chosen_sets(site)}
-    age = judge.accuracies(attackers.attacks[AGE])
-    covariates = judge.accuracies(attackers.attacks[COVARIATES])
     found = [
         _matrix(site, one.name, one.title.capitalize(), "attack", attacks[one.name])
         for one in chosen_sets(site)
     ]
+    found.append(
+        _matrix(
+            site, f"{primary}-auc", f"{title}: AUC", "attack", judge.aucs(attackers.attacks[primary]), AUC
+        )
+    )
+    controls = {name: judge.accuracies(attackers.attacks[name]) for name in CONTROLS}
+    found += [_matrix(site, name, TITLES[name], "control", controls[name]) for name in CONTROLS]
+    best = strongest(controls)
     found += [
         _matrix(
             site,
-            f"{primary}-auc",
-            f"Set {site.config.attack.primary}: AUC",
-            "attack",
-            judge.aucs(attackers.attacks[primary]),
-            AUC,
-        ),
-        _matrix(site, AGE, AGE_ONLY.title.capitalize(), "control", age),
-        _matrix(site, COVARIATES, COVARIATES_ONLY.title.capitalize(), "control", covariates),
-        _matrix(
-            site,
-            f"{primary}-excess",
-            f"{title} minus age alone",
+            f"{one.name}-excess",
+            f"Set {one.name[-1]} minus the strongest control ({TITLES[best].lower()})",
             "excess",
-            difference(attacks[primary], age),
-        ),
+            difference(attacks[one.name], controls[best]),
+        )
+        for one in chosen_sets(site)
     ]
-    same_age = matched.accuracies(attackers.attacks[primary])
-    age_same_age = matched.accuracies(attackers.attacks[AGE])
-    if np.isfinite(same_age.observed).any():
-        found += [
-            _matrix(
-                site,
-                f"{primary}-matched",
-                f"{title}, unseen participants of the victim's ages",
-                "attack",
-                same_age,
-            ),
-            _matrix(
-                site,
-                "age-matched",
-                "Age alone, unseen participants of the victim's ages",
-                "control",
-                age_same_age,
-            ),
-        ]
+    if all(len(rows) for rows in matched.groups.members):
+        found += _matched_matrices(site, attackers, matched)
     return found
+
+
+def _matched_matrices(site: Site, attackers: Attackers, matched: _Judge) -> list[PairMatrix]:
+    """Return attack, strongest control and excess where unseen participants have the victim's ages."""
+    primary = f"set-{site.config.attack.primary}"
+    attack = matched.accuracies(attackers.attacks[primary])
+    controls = {name: matched.accuracies(attackers.attacks[name]) for name in CONTROLS}
+    best = strongest(controls)
+    title = f"Set {site.config.attack.primary}, equal ages"
+    excess = difference(attack, controls[best])
+    return [
+        _matrix(site, f"{primary}-matched", f"{title}: unseen of the victim's ages", "attack", attack),
+        _matrix(site, f"{best}-matched", f"{TITLES[best]}, equal ages", "control", controls[best]),
+        _matrix(site, f"{primary}-matched-excess", f"{title}, minus that control", "excess", excess),
+    ]
+
+
+def strongest(controls: Mapping[str, PairDraws]) -> str:
+    """Return the control with the highest mean over all pairs: what an attack must beat to show a leak."""
+    return max(controls, key=lambda name: float(np.nanmean(controls[name].observed)))
 
 
 def _matrix(
@@ -299,41 +312,38 @@ def _left_out(
 
 
 def findings(site: Site, matrices: Sequence[PairMatrix]) -> list[str]:
-    """Return what the pairs say in plain sentences: the attack, and how much of it age alone explains."""
-    primary = f"set-{site.config.attack.primary}"
+    """Return what the pairs say in plain sentences: the leak, and what distribution shift explains."""
+    primary, size = f"set-{site.config.attack.primary}", len(site.partition.learners)
     of = {matrix.name: matrix for matrix in matrices}
-    attack, control, excess = of[primary], of[AGE], of[f"{primary}-excess"]
-    found = [_leak_sentence(excess.mean_all)]
-    size = len(site.partition.learners)
+    attack, excess = of[primary], of[f"{primary}-excess"]
+    control = max((of[name] for name in CONTROLS), key=lambda one: one.mean_all.value or 0.0)
+    judged = of.get(f"{primary}-matched-excess", excess)
+    found = [_leak_sentence(judged.mean_all, is_matched=judged is not excess)]
     found.append(
         f"Over all {size * (size - 1)} pairs the attack is right {_percent(attack.mean_all)} of the time, "
-        f"the same attack on age alone {_percent(control.mean_all)}; guessing is 50 %."
+        f"the strongest control without any model {_percent(control.mean_all)}; guessing is 50 %."
     )
-    explained = [
-        (a, c)
-        for a, c in zip(_values(attack), _values(control), strict=True)
-        if a is not None and c is not None and a > 0.5
-    ]
-    if explained:
-        share = np.mean([c - 0.5 for _, c in explained]) / np.mean([a - 0.5 for a, _ in explained])
+    pairs = zip(_values(attack), _values(control), strict=True)
+    above = [(a, c) for a, c in pairs if a is not None and c is not None and a > HALF]
+    if above:
+        share = np.mean([c - HALF for _, c in above]) / np.mean([a - HALF for a, _ in above])
         found.append(
-            f"Among the pairs above 50 % ({len(explained)}), distribution shift explains "
-            f"{100 * float(np.clip(share, 0, 1)):.0f} % of what lies above guessing (age alone, same people)."
+            f"Among the pairs above 50 % ({len(above)}), distribution shift explains "
+            f"{100 * float(np.clip(share, 0, 1)):.0f} % of what lies above guessing: that control finds "
+            "as much on the same people."
         )
     return found
 
 
-def _leak_sentence(excess: Metric) -> str:
-    low, high = excess.low or 0.0, excess.high or 0.0
-    value = f"{100 * (excess.value or 0.0):+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+def _leak_sentence(excess: Metric, *, is_matched: bool) -> str:
+    value, low, high = (100 * (number or 0.0) for number in (excess.value, excess.low, excess.high))
+    told = f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    where = "among people of equal ages" if is_matched else "on the same people"
     if low > 0:
-        return (
-            f"The community models leak: learners find each other's participants better than by age alone, "
-            f"by {value}."
-        )
+        return f"The community models leak: {where} the attack beats every control, by {told}."
     if high < 0:
-        return f"The attack does worse than age alone, by {value}: nothing here shows a leak of the models."
-    return f"No leak of the models is shown beyond what age alone gives away: {value}."
+        return f"No leak is shown: {where} the attack does worse than a control without any model, by {told}."
+    return f"No leak is shown: {where} the attack does no better than a control without any model: {told}."
 
 
 def _percent(metric: Metric) -> str:

@@ -37,7 +37,7 @@ def _successful(mean: float | None, count: int | None) -> str:
 def comparison_table(comparison: Comparison) -> Table:
     """Return measured numbers beside published ones."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("federation", "measured", "published", "all pairs, %", "age alone, %"):
+    for heading in ("federation", "measured", "published", "all pairs, %", "control, %"):
         table.add_column(heading, overflow="fold")
     for row in comparison.rows:
         table.add_row(

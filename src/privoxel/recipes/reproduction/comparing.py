@@ -7,10 +7,12 @@ import numpy as np
 from privoxel.evaluation.federation_results import FederationResults, PairMatrix
 from privoxel.evaluation.reproduction_results import ComparedCurve, ComparedPairs, ComparedRow, Comparison
 from privoxel.evaluation.results import Metric
+from privoxel.recipes.federation.attacking import CONTROLS
 from privoxel.recipes.reproduction.published import FIGURE_5, FIGURE_5_ROUNDS, TABLE_4, published_pairs
 from privoxel.recipes.reproduction.tables import TABLES, Cell
 
 SETS_OF = {"table2": (3,), "table5": (1, 2, 3)}
+SHOWN_PAIRS = frozenset({"set-3", "age-logistic", "covariates", "set-3-excess"})
 PAIRS_OF = frozenset({"table6", "table7"})
 
 
@@ -53,9 +55,14 @@ def _rows(part: str, cell: Cell, results: FederationResults) -> Iterator[Compare
             measured=_successful(matrix.mean_successful, matrix.successes),
             published=_successful(matrix.paper_successful, matrix.paper_successes),
             all_pairs=matrix.mean_all,
-            control=of["age"].mean_all,
+            control=_strongest(results),
             excess=next((m.mean_all for m in results.matrices if m.name == f"set-{number}-excess"), None),
         )
+
+
+def _strongest(results: FederationResults) -> Metric | None:
+    controls = [one.mean_all for one in results.matrices if one.name in CONTROLS]
+    return max(controls, key=lambda metric: metric.value or 0.0, default=None)
 
 
 def _successful(mean: float | None, count: int | None) -> str:
@@ -64,7 +71,11 @@ def _successful(mean: float | None, count: int | None) -> str:
 
 def _pairs(cell: Cell, results: FederationResults) -> ComparedPairs:
     names = [one.name for one in results.learners]
-    shown = [matrix for matrix in results.matrices if matrix.name in {"set-3", "age", "set-3-excess"}]
+    shown = [
+        matrix
+        for matrix in results.matrices
+        if matrix.name in {"set-3", "age-logistic", "covariates", "set-3-excess"}
+    ]
     return ComparedPairs(
         model=cell.model,
         environment=cell.environment,
