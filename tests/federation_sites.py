@@ -13,15 +13,17 @@ from tests.conftest import make_cohort
 JOB = FederationJob(rounds=4, local_epochs=5, batch_size=4, learning_rate=3e-3, optimiser="adam")
 
 
-def learning_site(folder, *, job=JOB, sets=(1,), by_round=1, environment="uniform-iid", left_out="one"):
+def learning_site(folder, *, job=JOB, by_round=1, left_out="one", active_rounds=0):
     """Return a site whose federation learns the ages of 75 participants."""
     config = FederateConfig(
         seed=4,
         cohort=CohortConfig(),
-        partition=PartitionConfig(environment=environment, learners=3, unseen=0.4),
+        partition=PartitionConfig(learners=3, unseen=0.4),
         model=ModelConfig(width=0.25, head="scaled", dropout=0.0),
         federation=job,
-        attack=LearnerAttackConfig(sets=sets, primary=sets[-1], rounds=2, by_round=by_round),
+        attack=LearnerAttackConfig(
+            sets=(1,), primary=1, rounds=2, by_round=by_round, active_rounds=active_rounds
+        ),
         controls=ControlConfig(left_out=left_out),
     )
     cohort = make_cohort(75)

@@ -1,12 +1,10 @@
 """From scores of every learner to ``FederationResults``: pairs, controls, excess, and what they mean."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from privoxel.arrays import FloatArray, IntArray
-from privoxel.cohort.matching import age_matched
 from privoxel.cohort.partitions import UNSEEN
 from privoxel.evaluation.federation_results import (
     FederationResults,
@@ -18,16 +16,12 @@ from privoxel.evaluation.federation_results import (
 )
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.pairs import (
-    DRAWS,
     HALF,
-    Groups,
     PairDraws,
     cells,
     difference,
     mean_over_attackers,
     mean_over_pairs,
-    pair_accuracies,
-    pair_aucs,
     successful_pairs,
 )
 from privoxel.evaluation.results import CohortSummary, Metric, Utility
@@ -40,6 +34,8 @@ from privoxel.recipes.federation.attacking import (
     Scores,
     chosen_sets,
 )
+from privoxel.recipes.federation.further import further_attacks
+from privoxel.recipes.federation.judging import Judge, judge_of, matched_judge_of
 from privoxel.recipes.federation.observing import Site, Watched
 from privoxel.recipes.reproduction.published import (
     FIGURE_2,
@@ -56,19 +52,6 @@ TITLES = {
 }
 LEARNED = 0.95
 """A federation has learned when its test MAE, with two standard errors, is below this share of the null."""
-
-
-class _Judge(NamedTuple):
-    """Who is judged, and the resampling that all matrices share."""
-
-    groups: Groups
-    weights: FloatArray
-
-    def accuracies(self, scores: Scores) -> PairDraws:
-        return pair_accuracies(scores.values, scores.thresholds, self.groups, self.weights)
-
-    def aucs(self, scores: Scores) -> PairDraws:
-        return pair_aucs(scores.values, self.groups, self.weights)
 
 
 def conclude(
@@ -105,12 +88,13 @@ def conclude(
     )
     if refusal:
         return results
-    judge, matched = _judge(site, attackers), _matched_judge(site, attackers)
+    judge, matched = judge_of(site, attackers.judged), matched_judge_of(site, attackers.judged)
     matrices = _matrices(site, attackers, judge, matched)
     return results.model_copy(
         update={
             "matrices": matrices,
             "by_round": _by_round(site, attackers, judge),
+            "further": further_attacks(site, watched, attackers, judge),
             "left_out": _left_out(site, attackers, controls, judge),
             "findings": findings(site, matrices),
         }
@@ -171,30 +155,7 @@ def _rounds(site: Site, watched: Watched) -> list[RoundFacts]:
     return found
 
 
-def _judge(site: Site, attackers: Attackers) -> _Judge:
-    victims = tuple(site.rows(name) for name in site.partition.learners)
-    groups = Groups(victims, (attackers.judged,) * len(victims), _people(site))
-    return _Judge(groups, groups.weights(site.streams.generator("federation/bootstrap"), DRAWS))
-
-
-def _matched_judge(site: Site, attackers: Attackers) -> _Judge:
-    """Return who is judged when every victim meets only unseen participants of its members' ages."""
-    ages, rng = site.cohort.covariates.age, site.streams.generator("federation/matched")
-    members, unseen = [], []
-    for name in site.partition.learners:
-        rows = site.rows(name)
-        match = age_matched(ages[attackers.judged], ages[rows], rng, caliper=site.config.attack.caliper)
-        members.append(np.sort(rows[match.reference]))
-        unseen.append(np.sort(attackers.judged[match.unseen]))
-    groups = Groups(tuple(members), tuple(unseen), _people(site))
-    return _Judge(groups, groups.weights(site.streams.generator("federation/bootstrap-matched"), DRAWS))
-
-
-def _people(site: Site) -> IntArray:
-    return site.cohort.covariates.participant_index
-
-
-def _matrices(site: Site, attackers: Attackers, judge: _Judge, matched: _Judge) -> list[PairMatrix]:
+def _matrices(site: Site, attackers: Attackers, judge: Judge, matched: Judge) -> list[PairMatrix]:
     """Return attacks, controls and excesses, and the same among people of equal ages."""
     primary, title = f"set-{site.config.attack.primary}", f"Set {site.config.attack.primary}"
     attacks = {one.name: judge.accuracies(attackers.attacks[one.name]) for one in chosen_sets(site)}
@@ -204,7 +165,12 @@ def _matrices(site: Site, attackers: Attackers, judge: _Judge, matched: _Judge) 
     ]
     found.append(
         _matrix(
-            site, f"{primary}-auc", f"{title}: AUC", "attack", judge.aucs(attackers.attacks[primary]), AUC
+            site,
+            f"{primary}-auc",
+            f"{title}: AUC",
+            "attack",
+            judge.aucs(attackers.attacks[primary].values),
+            AUC,
         )
     )
     controls = {name: judge.accuracies(attackers.attacks[name]) for name in CONTROLS}
@@ -225,7 +191,7 @@ def _matrices(site: Site, attackers: Attackers, judge: _Judge, matched: _Judge) 
     return found
 
 
-def _matched_matrices(site: Site, attackers: Attackers, matched: _Judge) -> list[PairMatrix]:
+def _matched_matrices(site: Site, attackers: Attackers, matched: Judge) -> list[PairMatrix]:
     """Return attack, strongest control and excess where unseen participants have the victim's ages."""
     primary = f"set-{site.config.attack.primary}"
     attack = matched.accuracies(attackers.attacks[primary])
@@ -275,7 +241,7 @@ def _published(site: Site, name: str) -> tuple[Any, float | None]:
     return TABLE_5.get((*key, number)), float(np.mean(list(pairs.values()))) if pairs else None
 
 
-def _by_round(site: Site, attackers: Attackers, judge: _Judge) -> list[RoundPoint]:
+def _by_round(site: Site, attackers: Attackers, judge: Judge) -> list[RoundPoint]:
     """Return the mean over pairs on each round's model alone; the paper's figure 2 counts rounds from 0."""
     curve = FIGURE_2.get(site.config.model.name, ()) if site.partition.environment == IID else ()
     return [
@@ -289,7 +255,7 @@ def _by_round(site: Site, attackers: Attackers, judge: _Judge) -> list[RoundPoin
 
 
 def _left_out(
-    site: Site, attackers: Attackers, controls: Sequence[tuple[str, Attackers]], judge: _Judge
+    site: Site, attackers: Attackers, controls: Sequence[tuple[str, Attackers]], judge: Judge
 ) -> list[LeftOut]:
     """Return each victim's mean over the attackers, with and without its part in the federation."""
     primary = f"set-{site.config.attack.primary}"

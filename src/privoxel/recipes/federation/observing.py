@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
+from torch import Tensor
 
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
@@ -21,7 +22,7 @@ from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, Membership, SignalTable
 from privoxel.store import RunFolder
-from privoxel.training.federated.job import Learner
+from privoxel.training.federated.job import FederationJob, Learner
 from privoxel.training.federated.ledger import Federation, Round
 from privoxel.training.federated.run import run_federation
 from privoxel.training.runtime import Runtime
@@ -63,13 +64,15 @@ class Site:
 class Watched(NamedTuple):
     """A trained federation and its signals: snapshots are the ends of ``rounds``, scans the whole cohort.
 
-    ``left_out`` names the learner that did not take part (empty: all did).
+    ``models`` are the files of all community models, the initial one first; ``updates`` those of local models
+    by (round, learner), where the server kept them. ``left_out`` names the learner that took no part, if any.
     """
 
     left_out: str
     rounds: tuple[int, ...]
     participation: tuple[Round, ...]
     updates: Mapping[tuple[int, str], Path]
+    models: tuple[Path, ...]
     table: SignalTable
 
     def absolute_error(self, rows: IntArray, place: int = -1) -> FloatArray:
@@ -81,42 +84,66 @@ def watch_federation(site: Site, *, left_out: str = "") -> Watched:
     """Train the federation of ``site`` without ``left_out``, and extract what its learners can see."""
     name = f"without-{left_out}" if left_out else "federation"
     learners = [Learner(who, site.rows(who)) for who in site.partition.learners if who != left_out]
-    build = _builder(site)
+    build = builder(site)
     federation = _trained(site, name, learners, build)
     rounds = _kept_rounds(site.config, len(federation.participation), is_control=bool(left_out))
-    folder = site.folder.path / "signals" / name
-    step = f"{name}/signals"
+    model = build()
+    wanted = signals_of(model, site.config.signals.extra)
+    paths = [federation.rounds[number] for number in rounds]
+    table = extract_signals(site, name, paths, wanted)
+    membership = _membership(site, learners)
+    return Watched(
+        left_out,
+        rounds,
+        federation.participation,
+        federation.updates,
+        federation.rounds,
+        replace(table, membership=membership[None]),
+    )
+
+
+def extract_signals(
+    site: Site,
+    name: str,
+    snapshots: Sequence[Path],
+    wanted: tuple[str, ...],
+    directions: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> SignalTable:
+    """Return the signals of every scan of the cohort for each snapshot, computed once and then read.
+
+    ``name`` names their folder; ``directions`` are those of ``product:`` signals. It has no membership yet.
+    """
+    folder, step = site.folder.path / "signals" / name, f"{name}/signals"
     if not site.folder.done(step):
         shutil.rmtree(folder, ignore_errors=True)
-        model = build()
+        model = builder(site)()
         site.runtime.place(model)
         settings = site.config.signals
         extraction = Extraction(
-            signals_of(model, settings.extra),
+            wanted,
             settings.batch_size,
             site.runtime,
             settings.memory_bytes,
             bfloat16=settings.precision == "bfloat16",
+            directions=directions or {},
         )
-        paths = [federation.rounds[number] for number in rounds]
-        extracted = extract(model, paths, site.cohort, extraction, folder=folder, progress=site.progress)
+        found = extract(model, snapshots, site.cohort, extraction, folder=folder, progress=site.progress)
         site.folder.finish(
             step,
-            tensors=list(extracted.tensors),
-            clipped=extracted.clipped,
-            batch_size=extracted.batch_size,
-            bytes_per_scan=extracted.bytes_per_scan,
-            fallbacks=extracted.fallbacks,
+            tensors=list(found.tensors),
+            clipped=found.clipped,
+            batch_size=found.batch_size,
+            bytes_per_scan=found.bytes_per_scan,
+            fallbacks=found.fallbacks,
         )
-    table = open_table(
+    return open_table(
         folder,
         covariates=site.cohort.covariates,
         model=site.config.model.name,
-        snapshots=[f"round-{number}" for number in rounds],
-        membership=_membership(site, learners),
+        snapshots=[path.stem for path in snapshots],
+        membership=np.full(len(site.cohort), Membership.EXCLUDED, dtype=np.int8),
         tensors=tuple(site.folder.manifest["steps"][step]["tensors"]),
     )
-    return Watched(left_out, rounds, federation.participation, federation.updates, table)
 
 
 def signals_of(model: AuditableModel, extra: Sequence[str] = ()) -> tuple[str, ...]:
@@ -126,24 +153,26 @@ def signals_of(model: AuditableModel, extra: Sequence[str] = ()) -> tuple[str, .
     return tuple(sorted(wanted | set(extra)))
 
 
-def _builder(site: Site) -> "partial[AuditableModel]":
+def builder(site: Site) -> "partial[AuditableModel]":
     """Return what makes the initial network, the same for a federation without one of the learners."""
     ages = site.cohort.covariates.age[site.members]
     seed = site.streams.child("federation").seed("initialisation")
     return partial(build_model, spec_of(site.config.model), site.cohort.grid.shape, float(ages.mean()), seed)
 
 
+def job_of_site(site: Site) -> FederationJob:
+    """Return the run's training job; the scaled head trains in units of the age SD."""
+    job = site.config.federation
+    if site.config.model.head != "scaled":
+        return job
+    return replace(job, loss_scale=float(np.var(site.cohort.covariates.age[site.members])))
+
+
 def _trained(
     site: Site, name: str, learners: Sequence[Learner], build: "partial[AuditableModel]"
 ) -> Federation:
-    job = site.config.federation
-    if site.config.model.head == "scaled":
-        ages = site.cohort.covariates.age[site.members]
-        job = replace(job, loss_scale=float(np.var(ages)))
-    absent = {
-        number: tuple(who for who in away if who in {x.name for x in learners})
-        for number, away in job.absent.items()
-    }
+    job, there = job_of_site(site), {learner.name for learner in learners}
+    absent = {number: tuple(who for who in away if who in there) for number, away in job.absent.items()}
     return run_federation(
         build,
         site.cohort,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from privoxel.config import (
     CohortConfig,
+    Count,
     ModelConfig,
     PartitionConfig,
     Positive,
@@ -33,6 +34,10 @@ class LearnerAttackConfig(Section):
     known: Positive = Field(1000, description="at most so many own scans, and as many unseen ones")
     by_round: Literal[0, 1, 2, 3] = Field(
         3, description="set that attacks every round's model alone as well (figure 2); 0: none"
+    )
+    active_rounds: Count = Field(0, description="further rounds in which a learner pushes the judged scans")
+    active_rate: Annotated[float, Field(gt=0)] = Field(
+        0.05, description="how far one batch of pushed scans moves the active learner's weights"
     )
     caliper: Annotated[float, Field(gt=0)] = Field(
         2.0, description="years within which an unseen participant matches a victim's age"

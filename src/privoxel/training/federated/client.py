@@ -14,6 +14,7 @@ from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_m
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import ErrorCode
 
+from privoxel.training.federated.active import ascend
 from privoxel.training.federated.local import LocalSettings, train_locally
 from privoxel.training.federated.masked import train_masked
 from privoxel.training.federated.noise import numpy_stream
@@ -70,6 +71,8 @@ def _train(site: Site, message: Message) -> Message:
     model = load_into(site.shared.model, from_record(message.content.array_records[ARRAYS]))
     settings = LocalSettings.received(message.content.config_records[CONFIG])
     mae = train_locally(model, site.scans, settings)
+    if site.ascent is not None:
+        ascend(model, site.scans, site.ascent)
     metrics = MetricRecord({"num-examples": len(site.rows), "once": 1, "train-mae": mae})
     content = RecordDict({ARRAYS: to_record(weights_of(model)), METRICS: metrics})
     return Message(content, reply_to=message)

@@ -12,6 +12,7 @@ from privoxel.cohort.base import Cohort
 from privoxel.errors import FederationError
 from privoxel.progress import Progress, Silent
 from privoxel.seeding import Streams
+from privoxel.training.federated.active import Ascent
 from privoxel.training.federated.client import client_app
 from privoxel.training.federated.grid import InProcessGrid, server_identity
 from privoxel.training.federated.job import FederationJob, Learner, check_learners
@@ -35,6 +36,7 @@ def run_federation(  # noqa: PLR0913 - who, on what, how, where
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     engine: Engine = "in-process",
+    ascent: Ascent | None = None,
 ) -> Federation:
     """Train a federation and return its community models, local updates and participation by round.
 
@@ -50,6 +52,7 @@ def run_federation(  # noqa: PLR0913 - who, on what, how, where
         streams: randomness of the learners and of the server's noise.
         runtime: where learners compute; the CPU by default.
         progress: one task of as many steps as rounds.
+        ascent: what an active learner does to its updates; None: everyone follows the protocol.
         engine: ``in-process``, one learner after another, or ``ray``, Flower's simulation on all cores.
 
     Raises:
@@ -58,9 +61,11 @@ def run_federation(  # noqa: PLR0913 - who, on what, how, where
     if engine not in ENGINES:
         raise FederationError(f"engine needs one of {', '.join(ENGINES)}, got {engine!r}. Choose one.")
     check_learners(learners, cohort, job)
-    sites = Sites(cohort, tuple(learners), build, streams, runtime or Runtime())
+    sites = Sites(cohort, tuple(learners), build, streams, runtime or Runtime(), ascent)
     names = tuple(learner.name for learner in learners)
     facts = {"data": _digest(cohort, learners), "streams": f"{streams.root}/{streams.prefix}"}
+    if ascent is not None:
+        facts["ascent"] = f"{ascent.learner}, {len(ascent.targets)} scans, rate {ascent.rate}"
     server = Server(job, names, build, folder, streams.child("server"), progress or Silent(), facts)
     if server.is_done():
         return server.ledger.federation()

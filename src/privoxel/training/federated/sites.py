@@ -11,6 +11,7 @@ from torch import nn
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.seeding import Streams
+from privoxel.training.federated.active import Ascent
 from privoxel.training.federated.job import Learner
 from privoxel.training.federated.local import LocalScans
 from privoxel.training.runtime import Runtime
@@ -28,6 +29,7 @@ class Sites:
     build: Callable[[], nn.Module]
     streams: Streams
     runtime: Runtime
+    ascent: Ascent | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -54,6 +56,12 @@ class Site:
     def streams(self) -> Streams:
         """The learner's own randomness."""
         return self.shared.streams.child(f"learner/{self.name}")
+
+    @property
+    def ascent(self) -> Ascent | None:
+        """What this learner does to its update if it is the active one."""
+        plan = self.shared.ascent
+        return plan if plan is not None and plan.learner == self.name else None
 
     @property
     def scans(self) -> LocalScans:
