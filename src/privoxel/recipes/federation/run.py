@@ -61,7 +61,7 @@ def run_federated(config: FederateConfig, output: Path, options: FederateOptions
     require_flower()
     cohort = describe_cohorts(config, options.cohorts, skip_bad=options.skip_bad, root=options.root)
     partition = partition_of(config, cohort.covariates)
-    runtime = choose_runtime(TrainingConfig(device=config.device))
+    runtime = choose_runtime(TrainingConfig(device=config.device, threads=config.threads))
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
     settings = {
         "config": config.to_dict(),

@@ -63,6 +63,7 @@ class FederateConfig(Section):
     federation: FederationJob = FederationJob()
     engine: Literal["in-process", "ray"] = "in-process"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count = Field(0, description="CPU threads of a learner; 0 takes all, 1 is best for small maps")
     signals: SignalConfig = SignalConfig()
     attack: LearnerAttackConfig = LearnerAttackConfig()
     controls: ControlConfig = ControlConfig()

@@ -14,6 +14,7 @@ from privoxel.progress import Task
 from privoxel.seeding import Streams
 from privoxel.training.federated.job import FederationJob
 from privoxel.training.federated.ledger import Ledger, Round
+from privoxel.training.federated.pruning import pruned, sparsity_at
 from privoxel.training.federated.records import Weights
 from privoxel.training.federated.roster import Roster
 
@@ -52,8 +53,11 @@ class Course:
                 "the finished rounds are kept."
             )
 
-    def close(self, entry: Round, weights: Weights, state: Mapping[str, Float32Array]) -> None:
+    def close(self, entry: Round, weights: Weights, state: Mapping[str, Float32Array]) -> Weights:
         """Keep the community model of a round and what the server's optimiser knows after it.
+
+        Returns:
+            the model as it was kept: with ``sparsity``, its smallest weights are zero.
 
         Raises:
             FederationError: if the model is not finite.
@@ -63,10 +67,13 @@ class Course:
                 f"Round {entry.number} needs a finite community model, got one that is not. "
                 "Lower server_learning_rate or the noise."
             )
+        if self.job.sparsity:
+            weights = pruned(weights, sparsity_at(entry.number, self.job.rounds, self.job.sparsity))
         self.finished.append(entry)
         self.ledger.commit(self.model, weights, self.finished, state)
         self.task.advance()
         self.task.note(self._shown(entry))
+        return weights
 
     def _shown(self, entry: Round) -> str:
         text = f"round {entry.number}, {len(entry.took_part)} of {len(self.roster.expected)} learners"

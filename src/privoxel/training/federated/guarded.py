@@ -83,7 +83,7 @@ class Guarded(Strategy):
                 course.ledger.keep_update(course.model, number, name, update)
         weights = self._mean(number, list(found.usable.values()))
         norm = adapt_norm(self.inner)
-        course.close(replace(entry, clipping_norm=norm), weights, state_of(self.inner))
+        weights = course.close(replace(entry, clipping_norm=norm), weights, state_of(self.inner))
         return to_record(weights), MetricRecord({"train-mae": float(np.mean(list(maes.values())))})
 
     def configure_evaluate(

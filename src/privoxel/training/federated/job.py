@@ -46,6 +46,7 @@ class FederationJob:
         weighted: whether the mean weights learners by their scans, or counts each learner once.
         proximal_mu: weight of FedProx's ½ μ ‖w − w_community‖².
         server_learning_rate: FedAdam's η; ``server_betas`` and ``server_tau`` are its β₁, β₂ and τ.
+        sparsity: share of the kernels' weights that is zero in the end (``pruning``); 0: none.
         curious: whether the server keeps every local update, not only the community models.
         minimum_learners: a round with fewer usable updates ends the federation.
         absent: learners that are away, by round; for experiments with drop-outs.
@@ -71,6 +72,7 @@ class FederationJob:
     server_learning_rate: float = 0.1
     server_betas: tuple[float, float] = (0.9, 0.99)
     server_tau: float = 1e-3
+    sparsity: float = 0.0
     curious: bool = False
     minimum_learners: int = 1
     absent: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class FederationJob:
             yield 0 < value < np.inf, f"{name} needs a finite number above 0, got {value}"
         for name in ("weight_decay", "proximal_mu", "patience_seconds"):
             yield getattr(self, name) >= 0, f"{name} needs 0 or more, got {getattr(self, name)}"
+        yield 0 <= self.sparsity < 1, f"sparsity needs a share below 1, got {self.sparsity}"
         yield (
             self.optimiser in OPTIMISERS,
             f"optimiser needs one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}",
@@ -130,6 +133,7 @@ class FederationJob:
             "weight-decay": self.weight_decay,
             "loss-scale": self.loss_scale,
             "proximal-mu": self.proximal_mu,
+            "sparsity": self.sparsity,
         }
 
     def to_dict(self) -> dict[str, Any]:

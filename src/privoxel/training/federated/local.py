@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.seeding import Streams, torch_stream
+from privoxel.training.federated.pruning import kept
 from privoxel.training.runtime import Runtime
 
 
@@ -30,6 +31,7 @@ class LocalSettings:
     weight_decay: float
     loss_scale: float
     proximal_mu: float
+    sparsity: float = 0.0
 
     @classmethod
     def received(cls, values: Mapping[str, Any]) -> "LocalSettings":
@@ -43,6 +45,7 @@ class LocalSettings:
             float(values["weight-decay"]),
             float(values["loss-scale"]),
             float(values["proximal-mu"]),
+            float(values["sparsity"]),
         )
 
 
@@ -63,6 +66,7 @@ def train_locally(model: nn.Module, scans: LocalScans, settings: LocalSettings) 
     cohort, rows, streams, runtime = scans
     ages = cohort.covariates.age
     anchors = [parameter.detach().clone() for parameter in model.parameters()] if settings.proximal_mu else []
+    masks = kept(model) if settings.sparsity else []
     optimiser = _optimiser(model, settings)
     model.train()
     absolute_error = torch.zeros((), device=runtime.device)
@@ -84,6 +88,9 @@ def train_locally(model: nn.Module, scans: LocalScans, settings: LocalSettings) 
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
+                with torch.no_grad():
+                    for parameter, mask in masks:
+                        parameter.mul_(mask)
                 absolute_error += residual.detach().abs().sum()
     return float(absolute_error) / len(rows)
 
