@@ -1,4 +1,4 @@
-"""Flower beside a plain loop: a federation at demo scale over the in-process grid, Ray, and the tests' FedAvg twin.
+"""Flower beside a plain loop: a federation at demo scale over the in-process grid, Ray and the tests' twin.
 
 All engines train from the same seeds; weights are compared before times are. Ratios are of runs in turn.
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tests.twins.fedavg import fedavg
 
 from privoxel.cohort.cache import cache_volumes
 from privoxel.cohort.environments import draw_partition
@@ -27,7 +28,6 @@ from privoxel.training.allocator import keep_freed_memory
 from privoxel.training.federated.job import Learner
 from privoxel.training.federated.run import run_federation
 from privoxel.training.runtime import Runtime
-from tests.twins.fedavg import fedavg
 
 
 def main() -> None:
