@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from privoxel.attacks import ATTACKS
-from privoxel.attacks.base import Attack
+from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
@@ -44,7 +44,8 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     """
     asked = set(config.attacks.names)
     known = set(ATTACKS)
-    names = known if "all" in asked else asked
+    with_shadows = {name for name, attack in ATTACKS.items() if needs_models(attack)}
+    names = (known - with_shadows) | (asked & known) if "all" in asked else asked
     unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
     if unknown:
         raise ConfigError(
