@@ -1,8 +1,8 @@
 """One shadow model: a classifier learns who trained the shadow, and is asked who trained the target.
 
 The adversary knows nobody's membership in the target but trains a model of its own, whose members it knows.
-The first of ``Knowledge.models`` is that shadow; its scans are those the adversary drew (whoever is excluded is
-left out). The classifier is one of the paper's, trained on the shadow's signals and read on the target's.
+The first of ``Knowledge.models`` is that shadow; its scans are those the adversary drew (whoever is excluded
+is left out). The classifier is one of the paper's, trained on the shadow's signals and read on the target's.
 
 The paper's shadow is trained on 5,000 random participants of the 7,312 that trained the target, so half of
 what it learns from is the target's own; a shadow of people disjoint from the target's is the honest case.
