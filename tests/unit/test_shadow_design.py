@@ -29,20 +29,20 @@ def test_everyone_is_inside_equally_often_and_every_shadow_is_equally_large(pool
     assert inside.shape == (count, pool)
     assert np.ptp(inside.sum(axis=0)) <= 1
     assert np.ptp(inside.sum(axis=1)) <= 1
-    assert np.abs(inside.sum(axis=0) - count * fraction).max() <= 1 + count * 0.5 / pool
-    assert inside.sum(axis=1)[0] == round(pool * fraction)
+    assert np.abs(inside.sum(axis=0) - count * fraction).max() < 1
+    assert np.abs(inside.sum(axis=1) - pool * fraction).max() < 1
 
 
 def test_an_odd_pool_is_halved_to_within_one():
     inside = balanced_design(POOL, 8, np.random.default_rng(0)).inside
     assert set(inside.sum(axis=1)) <= {11, 12}
-    assert set(inside.sum(axis=0)) <= {3, 4, 5}
+    assert set(inside.sum(axis=0)) == {4}
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 0.7])
 def test_the_training_fraction_is_honoured(fraction):
     inside = balanced_design(POOL, 20, np.random.default_rng(0), fraction=fraction).inside
-    assert (inside.sum(axis=1) == round(fraction * 23)).all()
+    assert np.abs(inside.sum(axis=1) - fraction * 23).max() < 1
 
 
 def test_designs_are_random_and_repeat_with_the_seed():

@@ -100,6 +100,12 @@ def needs_one_shadow(attack: Attack) -> bool:
     return bool(getattr(attack, "one_shadow", False))
 
 
+def fewest_references(attack: Attack) -> tuple[int, int]:
+    """Return how many references ``attack`` needs for every scan: trained on its participant, and not."""
+    inside, outside = getattr(attack, "fewest", (0, int(needs_models(attack))))
+    return inside, outside
+
+
 def leaked_table(attack: Attack, target: SignalTable, knowledge: Knowledge) -> SignalTable:
     """Return the leaked table after checking that it and the target hold what ``attack`` reads.
 

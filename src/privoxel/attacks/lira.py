@@ -62,6 +62,11 @@ class Lira:
     needs_models = True
     source = "Carlini et al. 2022 (S&P), algorithm 1 and its offline variant; on the signed residual"
 
+    @property
+    def fewest(self) -> tuple[int, int]:
+        """References that every scan needs, IN and OUT, for their variance to be told."""
+        return (2, 2) if self.online else (0, 2)
+
     def score(
         self,
         target: SignalTable,

@@ -29,6 +29,7 @@ class ShadowTransfer:
     needs_leaked = False
     needs_models = True
     one_shadow = True
+    fewest = (0, 0)
     source = "Gupta et al. 2021, appendix E (one shadow model)"
 
     @property

@@ -85,10 +85,10 @@ def balanced_design(
     Raises:
         ConfigError: for numbers that allow no design, or if every draw repeats the target or its complement.
     """
-    size = _checked(len(pool), count, fraction)
+    places = _places(len(pool), count, fraction)
     theirs = np.isin(np.array(pool, dtype=object), np.array([*target_members], dtype=object))
     for _ in range(DRAWS):
-        inside = _draw(len(pool), count, size, rng)
+        inside = _draw(len(pool), count, places, rng)
         if not (target_members and repeats_or_complements(inside, theirs).any()):
             return ShadowDesign(tuple(pool), inside)
     raise ConfigError(
@@ -118,8 +118,8 @@ def population_design(
             f"A population design needs participants who are not judged, got {len(shared)} who are. "
             "Name a group of their own: [split] others."
         )
-    size = _checked(len(population), count, fraction)
-    return ShadowDesign(tuple(population), _draw(len(population), count, size, rng))
+    places = _places(len(population), count, fraction)
+    return ShadowDesign(tuple(population), _draw(len(population), count, places, rng))
 
 
 def repeats_or_complements(inside: BoolArray, members: BoolArray) -> BoolArray:
@@ -127,8 +127,8 @@ def repeats_or_complements(inside: BoolArray, members: BoolArray) -> BoolArray:
     return np.asarray((inside == members).all(axis=1) | (inside != members).all(axis=1))
 
 
-def _checked(pool: int, count: int, fraction: float) -> int:
-    """Return the mean number of participants a shadow has, after checking that designs exist."""
+def _places(pool: int, count: int, fraction: float) -> int:
+    """Return how many participants all shadows have together, after checking that there are designs."""
     if count < 1 or not 0 < fraction <= 1:
         raise ConfigError(
             f"A shadow design needs at least one shadow and a fraction of 0 to 1, got {count} and "
@@ -139,15 +139,14 @@ def _checked(pool: int, count: int, fraction: float) -> int:
             f"A shadow design needs at least one participant a shadow, got {fraction:g} of {pool}. "
             "Give a larger pool or fraction."
         )
-    return round(pool * fraction)
+    return int(np.floor(pool * fraction * count + 0.5))
 
 
-def _draw(pool: int, count: int, size: int, rng: np.random.Generator) -> BoolArray:
+def _draw(pool: int, count: int, places: int, rng: np.random.Generator) -> BoolArray:
     """Return a random shadows × pool matrix whose column sums differ by at most 1, and row sums too.
 
     Participants come in random order; each enters the shadows that are emptiest so far, ties at random.
     """
-    places = round(size * count)
     sizes = np.full(pool, places // pool, dtype=np.int64)
     sizes[rng.permutation(pool)[: places % pool]] += 1
     inside = np.zeros((count, pool), dtype=np.bool_)

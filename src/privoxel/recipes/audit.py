@@ -24,6 +24,7 @@ from privoxel.config import RunConfig
 from privoxel.errors import StoreError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
+from privoxel.executor import Executor
 from privoxel.progress import Progress, Silent
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
@@ -57,6 +58,7 @@ class RunOptions:
     skip_bad: bool = False
     include_participants: bool = False
     workers: int = 1
+    executor: Executor = field(default_factory=Executor)
     progress: Progress = field(default_factory=Silent)
 
 
@@ -94,7 +96,9 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
         _record_designs(folder, designs)
-        workplace = Workplace(config, cohort, folder, runtime, options.progress, options.workers)
+        workplace = Workplace(
+            config, cohort, folder, runtime, options.progress, options.workers, options.executor
+        )
         plans = plan_targets(config, designs)
         needs = estimate_needs(plans, config, cohort, runtime)
         _announce(f"{len(plans)} models to train: {needs}.", options.progress)

@@ -16,6 +16,7 @@ from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.models import build_model
+from privoxel.recipes.shadows import shadow_design, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
 from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
@@ -45,11 +46,18 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     asked = set(config.attacks.names)
     known = set(ATTACKS)
     with_shadows = {name for name, attack in ATTACKS.items() if needs_models(attack)}
-    names = (known - with_shadows) | (asked & known) if "all" in asked else asked
+    everything = known if config.shadows.count else known - with_shadows
+    names = everything | (asked - {"all"}) if "all" in asked else asked
     unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
+        )
+    idle = sorted(names & with_shadows)
+    if idle and not config.shadows.count:
+        raise ConfigError(
+            f"[attacks] {', '.join(idle)} need shadow models, got none. "
+            "Set [shadows] count, or leave them out."
         )
     missing = {config.attacks.primary, *config.attacks.null_target} - names
     if missing:
@@ -72,6 +80,9 @@ def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfi
     names = {config.attacks.primary, *config.attacks.null_target} if plan.is_null else set(attacks)
     if plan.model.name != "cnn3d":
         names -= VOLUMETRIC_ONLY
+    if config.shadows.count and "all" in config.attacks.names:
+        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
+        names -= set(unsupported(tuple(attacks.values()), shadow_design(plan, config), config)) - named
     return tuple(attack for name, attack in attacks.items() if name in names)
 
 
