@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, final
 
 from privoxel.errors import ConfigError
-from privoxel.executor.jobs import Finished, Job, JobCall, usable_cores
+from privoxel.executor.jobs import Finished, Job, JobCall, one_thread, usable_cores
 from privoxel.progress import Progress, Silent, Task
 
-__all__ = ["BACKENDS", "Executor", "Finished", "Job", "run_jobs", "usable_cores"]
+__all__ = ["BACKENDS", "Executor", "Finished", "Job", "one_thread", "run_jobs", "usable_cores"]
 
 Result = TypeVar("Result")
 Backend = Literal["serial", "joblib", "ray"]

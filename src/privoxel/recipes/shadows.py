@@ -201,6 +201,13 @@ def shadow_name(plan: TargetPlan) -> str:
     return f"{plan.model.name}-{plan.number}"
 
 
+def shadow_epochs(plan: TargetPlan, config: RunConfig, shadow: int) -> int:
+    """Return the epochs of the shadow of this number: the first of warm starts has as many as the target."""
+    full = plan.model.epochs or config.training.epochs
+    first = config.shadows.warm_start and shadow == 0
+    return full if first else config.shadows.epochs or full
+
+
 def _streams(plan: TargetPlan, config: RunConfig) -> Streams:
     return Streams(config.seed).child(f"shadows/{shadow_name(plan)}")
 
@@ -225,8 +232,7 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
     config, cohort = workplace.config, workplace.cohort
     root = workplace.folder.path / "shadows" / shadow_name(plan)
     warm = config.shadows.warm_start and k > 0
-    full = plan.model.epochs or config.training.epochs
-    epochs = (config.shadows.epochs or full) if warm or not config.shadows.warm_start else full
+    epochs = shadow_epochs(plan, config, k)
     training = config.training.model_copy(update={"epochs": epochs, "snapshot_every": epochs})
     inside = set(design.members(k))
     judged = (*plan.design.members, *plan.design.non_members)
@@ -239,7 +245,7 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
         _streams(plan, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
-        TrainingFolders(root / "0000", root).snapshot(full) if warm else None,
+        TrainingFolders(root / "0000", root).snapshot(shadow_epochs(plan, config, 0)) if warm else None,
     )
 
 
