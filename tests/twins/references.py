@@ -25,11 +25,6 @@ def pooled_sd(residuals, membership, kind):
     return math.sqrt(squares / freedom)
 
 
-def rms_out(residuals, membership):
-    every = [v for scan in range(len(residuals[0])) for v in outs(residuals, membership, scan)]
-    return math.sqrt(sum(v * v for v in every) / len(every))
-
-
 def lira_online(target, residuals, membership, *, own_variance=False):
     s_in, s_out = pooled_sd(residuals, membership, ins), pooled_sd(residuals, membership, outs)
     scores = []
@@ -59,7 +54,7 @@ def ratio(r, references, scale, a):
 
 def rmia(target, population, *, residuals, membership, population_rows, target_rows, a):
     """Return for each scan the number of population scans it is not below (double loop)."""
-    scale = rms_out(residuals, membership)
+    scale = pooled_sd(residuals, membership, outs)
     counts = []
     for row, r in zip(target_rows, target, strict=True):
         mine = ratio(r, outs(residuals, membership, row), scale, a)
@@ -72,7 +67,7 @@ def rmia(target, population, *, residuals, membership, population_rows, target_r
 
 
 def base(target, residuals, membership):
-    scale = rms_out(residuals, membership)
+    scale = pooled_sd(residuals, membership, outs)
     scores = []
     for scan, r in enumerate(target):
         losses = [v**2 / (2 * scale**2) for v in outs(residuals, membership, scan)]

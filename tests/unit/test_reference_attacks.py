@@ -11,7 +11,7 @@ from privoxel.attacks.base_lr import Base
 from privoxel.attacks.difficulty import Difficulty
 from privoxel.attacks.lira import Lira
 from privoxel.attacks.paper import PREDICTION_LABEL
-from privoxel.attacks.references import Centre, Likelihood, log_likelihood, references_of
+from privoxel.attacks.references import Centre, Likelihood, log_likelihood, references_of, residual_scale
 from privoxel.attacks.rmia import Rmia
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.errors import SignalError
@@ -265,6 +265,32 @@ def test_a_few_population_references_beat_the_plain_error_where_scans_differ_in_
     plain = roc_auc_score(truth, -np.abs(error))
     for attack in (OFFLINE, Base(), Difficulty()):
         assert roc_auc_score(truth, scores(attack, target, Knowledge(models=models))) > plain + 0.03
+
+
+def test_one_reference_is_enough_and_its_scale_is_said():
+    split, knowledge = a_case()
+    one = make_references(knowledge.models, models=1, inside=False)
+    references = references_of(Base(), split.target, replace(knowledge, models=one))
+    scale = residual_scale(references)
+    assert scale.years == pytest.approx(np.sqrt(np.mean(one.error() ** 2)))
+    for attack in (Rmia(), Base()):
+        notes = attack.score(split.target, replace(knowledge, models=one), RNG).notes
+        assert notes == ("scale=rms of the residuals (no scan has two OUT references)",)
+    assert Rmia().score(split.target, knowledge, RNG).notes == ()
+
+
+def test_what_is_common_to_all_models_on_a_scan_is_not_part_of_the_scale():
+    split, knowledge = a_case()
+    models = knowledge.models
+    residuals = np.stack([models.error(model=k) for k in range(len(models.models))])
+    hard = np.random.default_rng(1).normal(0, 20, len(models))
+    scales = [
+        residual_scale(
+            references_of(Base(), split.target, replace(knowledge, models=with_residuals(models, r)))
+        )
+        for r in (residuals, residuals + hard)
+    ]
+    assert scales[0].years == pytest.approx(scales[1].years, rel=1e-5)  # stored in float32
 
 
 def test_with_slope_one_rmia_ranks_as_base_does():

@@ -1,7 +1,7 @@
 """BASE: the target's log-likelihood of the age against the mean likelihood of the references.
 
 score = −l(x) − log mean_k exp(−l_k(x)), where l = −log p up to a constant that cancels; p is a Gaussian (or
-Student) density of the residual with one scale, the root mean square of the references' OUT residuals.
+Student) density of the residual with one scale, the SD of OUT residuals within scans (``residual_scale``).
 Offline the mean is over OUT references, online over all that are IN or OUT.
 """
 
@@ -55,12 +55,12 @@ class Base:
             SignalError: if references, a signal, or a reference of a scan are missing.
         """
         references = references_of(self, target, knowledge, self.centre)
-        scale = residual_scale(references)
+        scale, said = residual_scale(references)
         scores = self._ratios(references, target, scale)
         leaked = knowledge.leaked
         known = self._ratios(references, leaked, scale) if leaked else None
         threshold = threshold_from(scores, known, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *threshold.notes))
+        return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
 
     def _ratios(self, references: References, scans: SignalTable, scale: float) -> FloatArray:
         seen = references.compare(scans)

@@ -17,7 +17,15 @@ import numpy as np
 
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks.base import Knowledge, Scored, ThreatModel
-from privoxel.attacks.references import Centre, References, enough, masked_mean, references_of, threshold_from
+from privoxel.attacks.references import (
+    Centre,
+    References,
+    enough,
+    masked_mean,
+    pooled_sd,
+    references_of,
+    threshold_from,
+)
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, SignalTable
 
@@ -113,16 +121,13 @@ def _pooled_sd(
     """Return the SD within scans, pooled over scans; None where each scan is to have its own."""
     if variance == "scan":
         return None
-    mean = masked_mean(residuals, mask)
-    deviations = np.where(mask, residuals - mean, 0.0)
-    freedom = int(np.maximum(mask.sum(axis=0) - 1, 0).sum())
-    squares = float(np.square(deviations).sum())
-    if freedom < 1 or squares == 0.0:
+    pooled = pooled_sd(residuals, mask)
+    if not pooled:
         raise SignalError(
             f"Attack {name} needs scans with at least 2 different {kind} residuals to tell their variance, "
-            f"got {freedom + 1 if freedom else 0}. Train more shadow models."
+            "got none. Train more shadow models."
         )
-    return float(np.sqrt(squares / freedom))
+    return pooled
 
 
 ATTACKS = (

@@ -18,6 +18,7 @@ from privoxel.attacks.thresholds import best_threshold
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, Membership, SignalTable
 
+ONE_REFERENCE = "scale=rms of the residuals (no scan has two OUT references)"
 NO_CENTRE = "centre=none (nothing leaked)"
 MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
 
@@ -175,13 +176,27 @@ def log_mean_exp(values: FloatArray, mask: npt.NDArray[np.bool_]) -> FloatArray:
     return np.asarray(summed - np.log(mask.sum(axis=0)))
 
 
-def residual_scale(references: References) -> float:
-    """Return the root mean square (years) of all OUT residuals: how far unseen scans lie from zero.
+class Scale(NamedTuple):
+    """A scale of residuals in years, and what is to be said of it."""
+
+    years: float
+    notes: tuple[str, ...] = ()
+
+
+def residual_scale(references: References) -> Scale:
+    """Return how far models that never saw a scan lie from each other on it: the SD within scans, pooled.
+
+    What is common to all models on a scan, its difficulty, does not count: the ratio to the references
+    divides it out. Where no scan has two OUT references it is the root mean square of the OUT residuals, and
+    the notes say so.
 
     Raises:
         SignalError: if there is no OUT residual, or all are zero.
     """
     seen = references.everything()
+    pooled = pooled_sd(seen.models, seen.outside)
+    if pooled:
+        return Scale(pooled)
     values = seen.models[seen.outside]
     scale = float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
     if scale == 0.0:
@@ -189,7 +204,19 @@ def residual_scale(references: References) -> float:
             f"Attack {references.name} needs references that err on scans they were not trained on, got "
             f"{len(values)} OUT residuals, all zero. Give reference models with OUT scans."
         )
-    return scale
+    return Scale(scale, (ONE_REFERENCE,))
+
+
+def pooled_sd(residuals: FloatArray, mask: BoolArray) -> float | None:
+    """Return the SD over models within scans (ddof 1), pooled over scans, where ``mask`` is true.
+
+    None if no scan has two such residuals.
+    """
+    freedom = int(np.maximum(mask.sum(axis=0) - 1, 0).sum())
+    if freedom < 1:
+        return None
+    deviations = np.where(mask, residuals - masked_mean(residuals, mask), 0.0)
+    return float(np.sqrt(np.square(deviations).sum() / freedom))
 
 
 def log_likelihood(residuals: FloatArray, scale: float, likelihood: Likelihood) -> FloatArray:

@@ -1,10 +1,10 @@
 """RMIA: the scan's likelihood ratio against those of scans that are known not to be members.
 
 ratio(x) = p(x | target) / p(x), and score(x) = share of population scans z with ratio(x) ≥ γ·ratio(z).
-p(x | model) = exp(−r²/2s²) with the signed residual r and one scale s, the root mean square of the
-references' OUT residuals. Offline p(x) = ½((1 + a)·mean_OUT p(x | k) + (1 − a)), the paper's linear guess
-at what models with x would say; a is fixed beforehand and never tuned, least of all on a model paired with
-the target. Online p(x) is half the mean over IN and half the mean over OUT references.
+p(x | model) = exp(−r²/2s²) with the signed residual r and one scale s, the SD of OUT residuals within scans
+(``residual_scale``). Offline p(x) = ½((1 + a)·mean_OUT p(x | k) + (1 − a)), the paper's linear guess at what
+models with x would say; a is fixed beforehand and never tuned, least of all on a model paired with the target.
+Online p(x) is half the mean over IN and half the mean over OUT references.
 
 The population is ``Knowledge.population``, or the leaked non-members where none is given. Scans z that no
 reference left out are dropped. With few z the share has many ties; within a step of 1/(Z + 1) the scans are
@@ -71,14 +71,14 @@ class Rmia:
             leaked = leaked_table(self, target, knowledge)
             population = leaked.select(~leaked.is_member())
         references = references_of(self, target, knowledge, self.centre)
-        scale = residual_scale(references)
+        scale, said = residual_scale(references)
         against = np.sort(self._population_ratios(references, population, scale))
         scores = _shares(self._ratios(references, target, scale), against, self.gamma)
         known = None
         if leaked is not None:
             known = _shares(self._ratios(references, leaked, scale), against, self.gamma)
         threshold = threshold_from(scores, known, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *threshold.notes))
+        return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
 
     def _population_ratios(self, references: References, population: SignalTable, scale: float) -> FloatArray:
         """Return the log-ratios of the population scans that some reference left out."""
