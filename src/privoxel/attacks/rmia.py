@@ -3,8 +3,8 @@
 ratio(x) = p(x | target) / p(x), and score(x) = share of population scans z with ratio(x) ≥ γ·ratio(z).
 p(x | model) = exp(−r²/2s²) with the signed residual r and one scale s, the SD of OUT residuals within scans
 (``residual_scale``). Offline p(x) = ½((1 + a)·mean_OUT p(x | k) + (1 − a)), the paper's linear guess at what
-models with x would say; a is fixed beforehand and never tuned, least of all on a model paired with the target.
-Online p(x) is half the mean over IN and half the mean over OUT references.
+models with x would say; a is fixed beforehand and never tuned, least of all on a model paired with the
+target. Online p(x) is half the mean over IN and half the mean over OUT references.
 
 The population is ``Knowledge.population``, or the leaked non-members where none is given. Scans z that no
 reference left out are dropped. With few z the share has many ties; within a step of 1/(Z + 1) the scans are
