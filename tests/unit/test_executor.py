@@ -156,6 +156,14 @@ def test_a_missing_cluster_is_named_with_the_command_that_starts_one():
         Executor("ray", address="127.0.0.1:1").run([Job("a", jobs.threads)])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_share_of_a_gpu_that_no_node_has_is_refused_instead_of_waited_for():
+    with pytest.raises(JobError, match=r"Jobs of 99 GPU need a cluster with as much"):
+        Executor("ray", gpus=99.0).run([Job("a", jobs.threads)])
+
+
 @contextmanager
 def two_nodes(port):
     """Two Ray nodes of one core each on the loopback, of their own, ended with all their processes."""

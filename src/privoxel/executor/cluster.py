@@ -31,6 +31,12 @@ def on_cluster(calls: Sequence[JobCall], executor: "Executor") -> Iterator[tuple
         JobError: if Ray is not installed or not reached, or a worker died more often than allowed.
     """
     with _connected(executor) as ray:
+        have = ray.cluster_resources().get("GPU", 0.0)
+        if executor.gpus > have:
+            raise JobError(
+                f"Jobs of {executor.gpus:g} GPU need a cluster with as much, got {have:g}. "
+                "Lower --gpu-share, or add nodes with GPUs."
+            )
         remote = ray.remote(num_cpus=1, num_gpus=executor.gpus, max_retries=executor.retries)(_call)
         waiting = {remote.remote(call): k for k, call in enumerate(calls)}
         while waiting:
