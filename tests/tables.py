@@ -116,3 +116,34 @@ def leak(table: SignalTable, *, per_class: int, seed: int = 0) -> Leak:
     chosen = [rng.permutation(np.unique(people[members == state]))[:per_class] for state in (True, False)]
     is_leaked = np.isin(people, np.concatenate(chosen))
     return Leak(table.select(~is_leaked), table.select(is_leaked))
+
+
+def make_references(
+    table: SignalTable, *, models: int = 16, gap: float = 0.0, seed: int = 0, inside: bool = True
+) -> SignalTable:
+    """Return reference models on the scans of ``table``: half of the people inside each, drawn evenly.
+
+    A reference errs as the models of ``make_table`` do: SD 4 years, 4 / (1 + gap) inside, offset 0.5; its
+    gradients lie along the table's directions. With ``inside`` false no reference saw any of these people.
+    """
+    rng = np.random.default_rng([seed, models, len(table)])
+    people = table.covariates.participant_index
+    ranks = np.stack([rng.permutation(models) for _ in range(people.max() + 1)])
+    states = (ranks < models // 2)[people].T & inside
+    error = rng.normal(0.5, 4.0, states.shape) / np.where(states, 1.0 + gap, 1.0)
+    known = table.error()
+    values = {"prediction": table.age + error}
+    for name, array in table.values.items():
+        if name.startswith("gradient:"):
+            last = array.read().astype(np.float64)
+            direction = np.tensordot(known, last, axes=(0, 0)) / (known @ known)
+            values[name] = np.multiply.outer(error, direction) + rng.normal(
+                0.0, 0.5, (*error.shape, *direction.shape)
+            )
+    return SignalTable(
+        table.covariates,
+        tuple(f"shadow-{k}" for k in range(models)),
+        ("last",),
+        states.astype(np.int8),
+        {name: LazyArray(array[:, None].astype(np.float32)) for name, array in values.items()},
+    )

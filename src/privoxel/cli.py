@@ -54,6 +54,16 @@ app.add_typer(attacks_app, name="attacks")
 app.add_typer(federate_app, name="federate")
 app.command("reproduce")(reproduce_command)
 
+Ray = Annotated[
+    str | None,
+    typer.Option(help="Train shadows on Ray: local, auto (the cluster of this machine), or HOST:PORT."),
+]
+GpuShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of a GPU that a shadow takes on a Ray cluster.")
+]
+Budget = Annotated[
+    str | None, typer.Option(help="Most time the run may take, such as 45min or 2h; decides the shadows.")
+]
 FailAbove = Annotated[
     float | None,
     typer.Option(
@@ -112,6 +122,9 @@ def run(
     fail_above: FailAbove = None,
     dry_run: DryRun = False,
     jobs: Jobs = 0,
+    ray: Ray = None,
+    gpu_share: GpuShare = 0.0,
+    budget: Budget = None,
     memory: Memory = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -123,7 +136,7 @@ def run(
     call = _Call(output, seed, resume=resume, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     call.cohort, call.root, call.skip_bad = cohort, root, skip_bad
     call.include_participants, call.fail_above, call.jobs = include_participants, fail_above, jobs
-    call.memory = memory
+    call.memory, call.ray, call.gpu_share, call.budget = memory, ray, gpu_share, budget
     _run(load_config(config), call)
 
 
@@ -281,12 +294,15 @@ def attacks_list(as_json: AsJson = False) -> None:
 
 
 def _attack_record(attack: "Attack") -> dict[str, Any]:
+    from privoxel.attacks.base import needs_models
+
     return {
         "name": attack.name,
         "title": attack.title,
         "threat_model": str(attack.threat_model),
         "signals": sorted(attack.requires),
         "needs_leaked": attack.needs_leaked,
+        "needs_models": needs_models(attack),
         "source": attack.source,
     }
 
@@ -309,25 +325,34 @@ class _Call:
         self.fail_above: float | None = None
         self.jobs = 0
         self.memory: str | None = None
+        self.ray: str | None = None
+        self.gpu_share = 0.0
+        self.budget: str | None = None
 
 
 def _run(config: "RunConfig", call: _Call) -> None:
     from privoxel.config import with_memory
-    from privoxel.executor import usable_cores
+    from privoxel.executor import Executor, usable_cores
     from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
+    from privoxel.recipes.budget import parse_budget
 
     log_to_terminal(verbose=call.verbose)
     if call.seed is not None:
         config = config.model_copy(update={"seed": call.seed})
     if call.memory is not None:
         config = with_memory(config, call.memory)
+    workers = call.jobs or usable_cores()
     options = RunOptions(
         cohort=call.cohort,
         root=call.root,
         resume=call.resume,
         skip_bad=call.skip_bad,
         include_participants=call.include_participants,
-        workers=call.jobs or usable_cores(),
+        workers=workers,
+        executor=Executor("ray", workers, call.ray, call.gpu_share)
+        if call.ray
+        else Executor("joblib", workers),
+        budget=None if call.budget is None else parse_budget(call.budget),
         progress=progress_bars(quiet=call.quiet),
     )
     if call.dry_run:

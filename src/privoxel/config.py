@@ -98,6 +98,28 @@ class SignalConfig(Section):
         return int(float(self.memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[self.memory[-3:]])
 
 
+class ShadowConfig(Section):
+    """Reference models, trained as the target is on participants whose membership is then known."""
+
+    count: Count = Field(0, description="shadow models for each model and design; 0 trains none")
+    design: Literal["balanced", "population"] = Field(
+        "balanced", description="on halves of the judged participants, or on the split's others alone"
+    )
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="share of them that trains each; default: half, or as many as train the target"
+    )
+    epochs: Positive | None = Field(None, description="default: as many as the target")
+    warm_start: bool = Field(False, description="later shadows start from the first one's weights")
+
+    @model_validator(mode="after")
+    def _warm_starts_stay_outside(self) -> "ShadowConfig":
+        if self.warm_start and self.design != "population":
+            raise ValueError(
+                "warm_start needs design = 'population': others would inherit scans they are outside of"
+            )
+        return self
+
+
 class AttackConfig(Section):
     """Which attacks run, with what knowledge."""
 
@@ -163,6 +185,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     signals: SignalConfig = SignalConfig()
     attacks: AttackConfig = AttackConfig()
+    shadows: ShadowConfig = ShadowConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

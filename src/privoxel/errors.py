@@ -36,6 +36,10 @@ class FederationError(PrivoxelError):
     """A federation that cannot start, or a round that cannot be finished."""
 
 
+class JobError(PrivoxelError):
+    """A job whose worker kept dying, or a cluster that cannot be reached."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One fault of an input: where it is, what is wrong, what to do about it."""

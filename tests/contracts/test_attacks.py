@@ -12,10 +12,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from privoxel.attacks import ATTACKS, CONTROLS, PAPER_TABLE_1, get_attack, list_attacks
-from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel
+from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, needs_models
 from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
-from tests.tables import leak, make_table
+from tests.tables import leak, make_references, make_table
 
 EVERYONE = list_attacks(with_controls=True)
 NULL_SEEDS = range(6)
@@ -28,14 +28,16 @@ def attack(request: pytest.FixtureRequest) -> Iterator[Attack]:
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[SignalTable, Knowledge]:
-    split = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150)
-    return split.target.blinded(), Knowledge(leaked=split.leaked)
+    table = make_table(members=230, non_members=241, gap=7.0, seed=3)
+    split = leak(table, per_class=150)
+    return split.target.blinded(), Knowledge(leaked=split.leaked, models=make_references(table, gap=7.0))
 
 
 @pytest.fixture(scope="module")
 def small() -> tuple[SignalTable, Knowledge]:
-    split = leak(make_table(gap=2.0, seed=1), per_class=20)
-    return split.target.blinded(), Knowledge(leaked=split.leaked)
+    table = make_table(gap=2.0, seed=1)
+    split = leak(table, per_class=20)
+    return split.target.blinded(), Knowledge(leaked=split.leaked, models=make_references(table, gap=2.0))
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +93,10 @@ def test_a_scan_is_scored_alike_whoever_else_is_scored(attack, small, baseline):
 
 
 def test_tables_are_left_as_they_were(attack):
-    split = leak(make_table(gap=2.0, seed=1), per_class=20)
+    table = make_table(gap=2.0, seed=1)
+    split, models = leak(table, per_class=20), make_references(table)
     before = {name: array.read().copy() for name, array in split.target.values.items()}
-    scored(attack, (split.target.blinded(), Knowledge(leaked=split.leaked)))
+    scored(attack, (split.target.blinded(), Knowledge(leaked=split.leaked, models=models)))
     for name, values in before.items():
         np.testing.assert_array_equal(split.target.read(name), values)
 
@@ -117,7 +120,7 @@ def test_a_value_that_is_not_finite_is_an_error_that_says_how_many(attack, small
 
 
 def test_without_leaked_participants_it_says_so_or_works_without(attack, small):
-    case = small[0], Knowledge()
+    case = small[0], Knowledge(models=small[1].models)
     if attack.needs_leaked:
         with pytest.raises(SignalError, match="needs leaked participants of known membership, got none"):
             scored(attack, case)
@@ -129,7 +132,16 @@ def test_leaked_members_alone_are_refused(attack, small):
     target, knowledge = small
     members = knowledge.leaked.select(knowledge.leaked.is_member())
     with pytest.raises(SignalError, match="needs leaked members and leaked non-members, got 20 and 0"):
-        scored(attack, (target, Knowledge(leaked=members)))
+        scored(attack, (target, replace(knowledge, leaked=members)))
+
+
+def test_without_reference_models_it_says_so_or_works_without(attack, small):
+    case = small[0], replace(small[1], models=None)
+    if needs_models(attack):
+        with pytest.raises(SignalError, match=rf"{attack.name} needs reference models .*got none"):
+            scored(attack, case)
+    else:
+        assert np.isfinite(scored(attack, case).scores).all()
 
 
 def test_it_survives_pickling(attack, small, baseline):
@@ -173,9 +185,11 @@ def test_controls_see_nothing_where_only_the_model_leaks(planted):
 def test_nothing_is_found_where_membership_means_nothing(attack):
     aucs, errors = [], []
     for seed in NULL_SEEDS:
-        split = leak(make_table(members=90, non_members=101, seed=seed), per_class=30, seed=seed)
+        table = make_table(members=90, non_members=101, seed=seed)
+        split = leak(table, per_class=30, seed=seed)
         truth = split.target.is_member()
-        result = scored(attack, (split.target.blinded(), Knowledge(leaked=split.leaked)), seed)
+        knowledge = Knowledge(leaked=split.leaked, models=make_references(table, seed=seed))
+        result = scored(attack, (split.target.blinded(), knowledge), seed)
         aucs.append(roc_auc_score(truth, result.scores))
         errors.append(null_standard_error(truth))
     # The mean of independent tables; four standard errors let 14 attacks pass together.

@@ -7,11 +7,31 @@ A new attack is one module with a tuple ``ATTACKS`` and one line in ``_ATTACKS``
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from privoxel.attacks import covariates, forest, paper, threshold
+from privoxel.attacks import (
+    attack_r,
+    base_lr,
+    covariates,
+    difficulty,
+    forest,
+    lira,
+    paper,
+    rmia,
+    shadow_transfer,
+    threshold,
+)
 from privoxel.attacks.base import Attack
 from privoxel.errors import ConfigError
 
-_ATTACKS: tuple[Attack, ...] = (*threshold.ATTACKS, *forest.ATTACKS, *paper.ATTACKS)
+_SHADOW: tuple[Attack, ...] = (
+    *attack_r.ATTACKS,
+    *difficulty.ATTACKS,
+    *lira.ATTACKS,
+    *rmia.ATTACKS,
+    *base_lr.ATTACKS,
+    shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
+    shadow_transfer.ShadowTransfer(paper.COMBINED),
+)
+_ATTACKS: tuple[Attack, ...] = (*threshold.ATTACKS, *forest.ATTACKS, *paper.ATTACKS, *_SHADOW)
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})

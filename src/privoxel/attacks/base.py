@@ -93,6 +93,22 @@ class Attack(Protocol):
         ...
 
 
+def needs_models(attack: Attack) -> bool:
+    """Return whether ``attack`` reads ``Knowledge.models``, that is, needs reference models to be trained."""
+    return bool(getattr(attack, "needs_models", False))
+
+
+def needs_one_shadow(attack: Attack) -> bool:
+    """Return whether ``attack`` reads the signals of one shadow on the scans that shadow was drawn from."""
+    return bool(getattr(attack, "one_shadow", False))
+
+
+def fewest_references(attack: Attack) -> tuple[int, int]:
+    """Return how many references ``attack`` needs for every scan: trained on its participant, and not."""
+    inside, outside = getattr(attack, "fewest", (0, int(needs_models(attack))))
+    return inside, outside
+
+
 def leaked_table(attack: Attack, target: SignalTable, knowledge: Knowledge) -> SignalTable:
     """Return the leaked table after checking that it and the target hold what ``attack`` reads.
 

@@ -5,7 +5,7 @@ of the same draw. Every attack on every draw is a job of its own.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,11 +53,15 @@ def run_attacks(
     draws: Sequence[Draw],
     *,
     crew: Crew,
+    models_for: Callable[[Attack], SignalTable | None] = lambda _: None,
 ) -> Mapping[str, Attacked]:
-    """Return every attack's scores by name; scans outside a draw's evaluated part are NaN."""
+    """Return every attack's scores by name; scans outside a draw's evaluated part are NaN.
+
+    ``models_for`` gives an attack its reference models.
+    """
     attacks = tuple(attacks)
     jobs = [
-        (attack, table, draw, crew.streams.child(f"{attack.name}/{repeat}"))
+        (attack, table, draw, crew.streams.child(f"{attack.name}/{repeat}"), models_for(attack))
         for attack in attacks
         for repeat, draw in enumerate(draws)
     ]
@@ -74,9 +78,11 @@ def run_attacks(
     }
 
 
-def _shoot(attack: Attack, table: SignalTable, draw: Draw, streams: Streams) -> _Shot:
+def _shoot(
+    attack: Attack, table: SignalTable, draw: Draw, streams: Streams, models: SignalTable | None
+) -> _Shot:
     started = time.perf_counter()
-    knowledge = Knowledge(leaked=table.select(draw.leaked))
+    knowledge = Knowledge(leaked=table.select(draw.leaked), models=models)
     scored = attack.score(table.select(draw.evaluated).blinded(), knowledge, streams.generator("attack"))
     if scored.scores.shape != (int(draw.evaluated.sum()),) or not np.isfinite(scored.scores).all():
         raise SignalError(

@@ -20,8 +20,10 @@ from privoxel.config import RunConfig
 from privoxel.errors import StoreError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
+from privoxel.executor import Executor
 from privoxel.progress import Progress, Silent
 from privoxel.recipes.assemble import assemble_results
+from privoxel.recipes.budget import fit_budget
 from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.feasible import check_feasible
@@ -33,7 +35,7 @@ from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.report import mid_slices, results_tsv, write_report
 from privoxel.seeding import Streams
 from privoxel.store import RunFolder, atomic_path, open_run, write_json, write_text
-from privoxel.training.runtime import choose_runtime
+from privoxel.training.runtime import Runtime, choose_runtime
 from privoxel.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ class RunOptions:
     """How a run is carried out. Of these only ``skip_bad`` can change a number, by the scans it leaves out.
 
     ``cohort`` is the folder or table of a real cohort, ``root`` the folder its table's paths may point into,
-    ``workers`` the processes that attack.
+    ``workers`` the processes that attack, ``executor`` where shadows are trained. ``budget`` is the
+    most seconds that all may take; it decides how many shadows there are.
     """
 
     cohort: Path | None = None
@@ -54,6 +57,8 @@ class RunOptions:
     skip_bad: bool = False
     include_participants: bool = False
     workers: int = 1
+    budget: float | None = None
+    executor: Executor = field(default_factory=Executor)
     progress: Progress = field(default_factory=Silent)
 
 
@@ -71,9 +76,10 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         PrivoxelError: for bad settings, cohorts or folders; finished stages are kept.
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
+    runtime = choose_runtime(config.training)
+    config = _within_budget(config, cohort, runtime, options)
     attacks = chosen_attacks(config)
     check_feasible(config, draw_designs(config, cohort), attacks, cohort)
-    runtime = choose_runtime(config.training)
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
     settings = {
         "config": config.to_dict(),
@@ -91,10 +97,12 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
         _record_designs(folder, designs)
-        workplace = Workplace(config, cohort, folder, runtime, options.progress, options.workers)
+        workplace = Workplace(
+            config, cohort, folder, runtime, options.progress, options.workers, options.executor
+        )
         plans = plan_targets(config, designs)
-        needs = estimate_needs(plans, config, cohort, runtime)
-        announce(f"{len(plans)} models to train: {needs}.", options.progress, logger)
+        needs = estimate_needs(plans, config, cohort, runtime, workers=options.executor.workers)
+        announce(f"{needs.trainings} models to train: {needs}.", options.progress, logger)
         check_disk(needs, folder.path)
         judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
         pictures = _pictures(cohort, config, include=options.include_participants)
@@ -126,6 +134,22 @@ def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
     )
 
 
+def _within_budget(config: RunConfig, cohort: Cohort, runtime: Runtime, options: RunOptions) -> RunConfig:
+    """Return ``config`` with as many shadow models as the budget of ``options`` allows, if there is one."""
+    if options.budget is None:
+        return config
+    fitted = fit_budget(
+        config,
+        draw_designs(config, cohort),
+        cohort,
+        runtime,
+        budget=options.budget,
+        workers=options.executor.workers,
+    )
+    announce(fitted.said, options.progress, logger)
+    return fitted.config
+
+
 def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
     """Return what ``run_audit`` would do: participants, targets, attacks, time and disk. Nothing is written.
 
@@ -134,14 +158,18 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
         volumes.
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
+    runtime = choose_runtime(config.training)
+    config = _within_budget(config, cohort, runtime, options)
     designs = draw_designs(config, cohort)
     check_feasible(config, designs, chosen_attacks(config), cohort)
     plans = plan_targets(config, designs)
-    needs = estimate_needs(plans, config, cohort, choose_runtime(config.training))
+    needs = estimate_needs(plans, config, cohort, runtime, workers=options.executor.workers)
     return {
         "cohort": repr(cohort),
         "targets": [f"{plan.name}: {len(plan.trained_on)} participants" for plan in plans],
         "attacks": list(chosen_attacks(config)),
+        "shadows": config.shadows.count,
+        "trainings": needs.trainings,
         "needs": str(needs),
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from privoxel.attacks.base import Attack
+from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import EXCLUDED, Design, membership_of
 from privoxel.config import RunConfig
@@ -10,6 +10,7 @@ from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model
 from privoxel.recipes.judging import protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
+from privoxel.recipes.shadows import shadow_design, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
@@ -53,8 +54,10 @@ def _model_faults(
 ) -> list[str]:
     try:
         model = build_model(spec_of(plan.model), cohort.grid.shape, 60.0, 0)
-        wanted = needed_signals(model, attacks_on(plan, attacks, config), config.signals.extra)
-        check_signals(model, Extraction(wanted))
+        mine = attacks_on(plan, attacks, config)
+        check_signals(model, Extraction(needed_signals(model, mine, config.signals.extra)))
+        if any(map(needs_models, mine)):
+            return list(unsupported(mine, shadow_design(plan, config), config).values())
     except PrivoxelError as error:
         return [str(error)]
     return []

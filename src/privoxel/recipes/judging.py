@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from privoxel.arrays import IntArray
 from privoxel.attacks import CONTROLS
-from privoxel.attacks.base import Attack
+from privoxel.attacks.base import Attack, needs_models
 from privoxel.config import AttackConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
@@ -18,6 +18,7 @@ from privoxel.evaluation.results import TrainingPoint, Utility
 from privoxel.progress import Silent
 from privoxel.recipes.attacking import Attacked, Crew, run_attacks
 from privoxel.recipes.plan import attacks_on
+from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
 from privoxel.seeding import Streams
 from privoxel.signals.extract import total_norm
@@ -82,7 +83,13 @@ def _attack(
     draws = adversary_draws(table, settings, streams)
     ready = [with_tail(attack, observed.model) for attack in attacks]
     crew = Crew(streams, workplace.people, workplace.workers, workplace.progress)
-    attacked = run_attacks(ready, table, draws, crew=crew)
+    shadows = None
+    if any(map(needs_models, ready)):
+        shadows = observe_shadows(observed.plan, ready, workplace)
+    models_for = _nobody if shadows is None else shadows.models_for
+    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for)
+    if shadows is not None:
+        attacked = _with_fidelity(attacked, shadows, table)
     if observed.plan.is_null:
         return attacked, {}
     alone = crew._replace(workers=1, progress=Silent())
@@ -92,10 +99,29 @@ def _attack(
     alone = alone._replace(streams=streams.child("pseudo-members"))
     try:
         null, null_draws = _pseudo_members(table, settings, alone.streams)
-        (controls[PSEUDO_MEMBERS],) = run_attacks([primary], null, null_draws, crew=alone).values()
+        (controls[PSEUDO_MEMBERS],) = run_attacks(
+            [primary], null, null_draws, crew=alone, models_for=models_for
+        ).values()
     except PrivoxelError as error:
         logger.warning("no pseudo-member control for %s: %s", observed.plan.name, error)
     return attacked, controls
+
+
+def _nobody(attack: Attack) -> None:  # noqa: ARG001 - no attack of such a run reads reference models
+    return None
+
+
+def _with_fidelity(
+    attacked: Mapping[str, Attacked], shadows: Shadows, table: SignalTable
+) -> Mapping[str, Attacked]:
+    """Return the attacks that used shadows with a note on how like the target these are."""
+    error, members = np.abs(table.error()), table.is_member()
+    note = shadows.fidelity.note(float(error[members].mean()), float(error[~members].mean()))
+    logger.info(note)
+    return {
+        name: one._replace(notes=(*one.notes, note)) if needs_models(one.attack) else one
+        for name, one in attacked.items()
+    }
 
 
 def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:

@@ -1,5 +1,6 @@
 """What a run will do, before it does it: its targets, its attacks, and what they need."""
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -8,14 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from privoxel.attacks import ATTACKS
-from privoxel.attacks.base import Attack
+from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
-from privoxel.models import build_model
+from privoxel.executor import one_thread
+from privoxel.models import AuditableModel, build_model
+from privoxel.recipes.shadows import shadow_design, shadow_epochs, shadow_name, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
 from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
@@ -44,11 +48,19 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     """
     asked = set(config.attacks.names)
     known = set(ATTACKS)
-    names = known if "all" in asked else asked
+    with_shadows = {name for name, attack in ATTACKS.items() if needs_models(attack)}
+    everything = known if config.shadows.count else known - with_shadows
+    names = everything | (asked - {"all"}) if "all" in asked else asked
     unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
+        )
+    idle = sorted(names & with_shadows)
+    if idle and not config.shadows.count:
+        raise ConfigError(
+            f"[attacks] {', '.join(idle)} need shadow models, got none. "
+            "Set [shadows] count, or leave them out."
         )
     missing = {config.attacks.primary, *config.attacks.null_target} - names
     if missing:
@@ -71,32 +83,89 @@ def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfi
     names = {config.attacks.primary, *config.attacks.null_target} if plan.is_null else set(attacks)
     if plan.model.name != "cnn3d":
         names -= VOLUMETRIC_ONLY
+    if config.shadows.count and "all" in config.attacks.names:
+        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
+        names -= set(unsupported(tuple(attacks.values()), shadow_design(plan, config), config)) - named
     return tuple(attack for name, attack in attacks.items() if name in names)
 
 
 class Needs(NamedTuple):
-    """What a run needs: seconds of training at a pace measured on a few steps, and bytes of disk."""
+    """What a run needs: models to train, seconds of waiting and core-seconds for that, bytes of disk."""
 
+    trainings: int
     seconds: float
+    core_seconds: float
     disk: float
 
     def __str__(self) -> str:
         megabytes = max(self.disk / 1e6, 1)
-        return f"about {_duration(self.seconds)} of training at the measured pace, {megabytes:.0f} MB of disk"
+        size = f"{megabytes:.0f} MB" if megabytes < 1e4 else f"{megabytes / 1e3:.0f} GB"
+        return (
+            f"about {duration(self.seconds)} of training at the measured pace "
+            f"({self.core_seconds / 3600:.2f} core-hours), {size} of disk"
+        )
 
 
-def estimate_needs(plans: Sequence[TargetPlan], config: RunConfig, cohort: Cohort, runtime: Runtime) -> Needs:
-    """Return the time and disk that training and signals of ``plans`` will take."""
-    seconds = disk = 0.0
-    paces = {model.name: _measure(model, config, cohort, runtime) for model in config.models}
+class Pace(NamedTuple):
+    """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes."""
+
+    seconds: float
+    shadow_seconds: float
+    weights: int
+    signal_bytes: int
+
+
+def estimate_needs(
+    plans: Sequence[TargetPlan], config: RunConfig, cohort: Cohort, runtime: Runtime, *, workers: int = 1
+) -> Needs:
+    """Return what training and signals of ``plans`` and of their shadows will take."""
+    return needs_of(plans, config, cohort, measure_paces(config, cohort, runtime), runtime, workers=workers)
+
+
+def measure_paces(config: RunConfig, cohort: Cohort, runtime: Runtime) -> Mapping[str, Pace]:
+    """Return the pace of every model, measured on a few steps."""
+    return {model.name: _measure(model, config, cohort, runtime) for model in config.models}
+
+
+def needs_of(
+    plans: Sequence[TargetPlan],
+    config: RunConfig,
+    cohort: Cohort,
+    paces: Mapping[str, Pace],
+    runtime: Runtime,
+    *,
+    workers: int = 1,
+) -> Needs:
+    """Return what ``plans`` need at known paces; ``workers`` shadows are trained at a time, on one thread."""
+    seconds = core_seconds = disk = 0.0
     for plan in plans:
-        pace, weights, signals = paces[plan.model.name]
+        pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
-        seconds += pace * epochs * len(cohort.rows_of(plan.trained_on))
+        training = pace.seconds * epochs * len(cohort.rows_of(plan.trained_on))
+        seconds += training
+        core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
-        judged = len(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
-        disk += 4 * weights * (snapshots + 3) + signals * judged
-    return Needs(seconds, disk)
+        disk += 4 * pace.weights * (snapshots + 3) + pace.signal_bytes * _judged(plan, cohort)
+    shadowed = {shadow_name(plan): plan for plan in reversed(plans)} if _uses_shadows(config) else {}
+    count = config.shadows.count
+    for plan in shadowed.values():
+        pace, design = paces[plan.model.name], shadow_design(plan, config)
+        scans = sum(
+            len(cohort.rows_of(design.members(k))) * shadow_epochs(plan, config, k) for k in range(count)
+        )
+        core_seconds += pace.shadow_seconds * scans
+        seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
+        disk += count * 4 * (pace.weights + _judged(plan, cohort))
+        disk += pace.signal_bytes * len(cohort.rows_of(design.pool))
+    return Needs(len(plans) + count * len(shadowed), seconds, core_seconds, disk)
+
+
+def _judged(plan: TargetPlan, cohort: Cohort) -> int:
+    return len(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
+
+
+def _uses_shadows(config: RunConfig) -> bool:
+    return config.shadows.count > 0 and any(map(needs_models, chosen_attacks(config).values()))
 
 
 def check_disk(needs: Needs, folder: Path) -> None:
@@ -109,19 +178,25 @@ def check_disk(needs: Needs, folder: Path) -> None:
         )
 
 
-class _Pace(NamedTuple):
-    seconds: float
-    weights: int
-    signal_bytes: int
-
-
-def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: Runtime) -> _Pace:
+def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: Runtime) -> Pace:
     """Return seconds per training scan, measured on two steps, weights, and bytes of signals a scan."""
     size = config.training.batch_size
     model = build_model(spec_of(settings), cohort.grid.shape, 60.0, 0)
     runtime.place(model)
     volumes = runtime.volumes(np.full((size, 1, *cohort.grid.shape), 0.5, dtype=np.float32))
-    pace = 0.0
+    pace = alone = _seconds_of_a_step(model, volumes, runtime) / size
+    if _uses_shadows(config) and runtime.threads > 1:
+        with one_thread():
+            alone = _seconds_of_a_step(model, volumes, runtime) / size
+    model.eval()
+    wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
+    weights = sum(p.numel() for p in model.parameters())
+    return Pace(pace, alone, weights, signal_bytes(model, Extraction(wanted), volumes[:1]))
+
+
+def _seconds_of_a_step(model: AuditableModel, volumes: Tensor, runtime: Runtime) -> float:
+    """Return the seconds of the second of two training steps; the first one warms up."""
+    seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
         with torch_stream(0), runtime.autocast():
@@ -129,14 +204,16 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
         loss.backward()
         if runtime.device.startswith("cuda"):
             torch.cuda.synchronize()
-        pace = (time.perf_counter() - started) / size
-    model.eval()
-    wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
-    weights = sum(p.numel() for p in model.parameters())
-    return _Pace(pace, weights, signal_bytes(model, Extraction(wanted), volumes[:1]))
+        seconds = time.perf_counter() - started
+    return seconds
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time span as a reader says it.
+
+    >>> duration(7200)
+    '2.0 h'
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

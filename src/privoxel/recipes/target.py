@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -15,6 +15,7 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, membership_of
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import CohortError
+from privoxel.executor import Executor
 from privoxel.models import ModelSpec, build_model
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
@@ -60,6 +61,7 @@ class Workplace:
     runtime: Runtime
     progress: Progress
     workers: int = 1
+    executor: Executor = field(default_factory=Executor)
 
     @property
     def people(self) -> dict[str, int]:

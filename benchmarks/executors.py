@@ -1,0 +1,76 @@
+"""Eight single-threaded shadow trainings: one after another, in joblib's processes, and on Ray.
+
+Each back end trains the same shadows from the same volume cache, in turn; the weights must be equal bit for
+bit. Ray's start and the import of PyTorch in its workers count. Wants a quiet machine with at least as many
+cores as workers.
+
+    python benchmarks/executors.py [--workers 2] [--shadows 8] [--scans 200] [--epochs 6] [--repeats 3]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from privoxel.cohort.base import Cohort
+from privoxel.cohort.cache import cache_volumes
+from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
+from privoxel.config import ModelConfig, TrainingConfig
+from privoxel.executor import Executor, Job
+from privoxel.recipes.shadows import ShadowTraining, train_shadow
+from privoxel.seeding import Streams
+from privoxel.training.loop import TrainingFolders
+from privoxel.training.runtime import Runtime
+
+
+def shadows(cohort: Cohort, options: argparse.Namespace, folder: Path) -> list[Job]:
+    """Return the trainings: half of the scans each, a quarter-width 3D-CNN."""
+    model = ModelConfig(width=0.25, head="scaled", dropout=0.0)
+    epochs = options.epochs
+    training = TrainingConfig(epochs=epochs, learning_rate=1e-3, snapshot_every=epochs)
+    jobs = []
+    for k in range(options.shadows):
+        streams = Streams(0).child(str(k))
+        order = streams.generator("design").permutation(len(cohort))
+        rows, unseen = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+        place = folder / str(k)
+        folders = TrainingFolders(place, place / "state")
+        runtime = Runtime(memory_format="channels_last")
+        job = ShadowTraining(model, training, cohort, rows, unseen, streams, folders, runtime)
+        jobs.append(Job(f"shadow-{k}", train_shadow, (job,)))
+    return jobs
+
+
+def weights(folder: Path) -> list[bytes]:
+    """Return the bytes of all weights in ``folder``."""
+    return [path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))]
+
+
+def main() -> None:
+    """Print seconds and speed-up of each back end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("workers", 2), ("shadows", 8), ("scans", 200), ("epochs", 6), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    cohort = cache_volumes(simulate_cohort(SimulatorConfig(seed=1, resolution_mm=4.0), options.scans))
+    executors = [Executor(), Executor("joblib", options.workers), Executor("ray", options.workers)]
+    seconds: dict[str, list[float]] = {executor.backend: [] for executor in executors}
+    for _ in range(options.repeats):
+        trained = []
+        for executor in executors:
+            with tempfile.TemporaryDirectory() as folder:
+                started = time.perf_counter()
+                executor.run(shadows(cohort, options, Path(folder)))
+                seconds[executor.backend].append(time.perf_counter() - started)
+                trained.append(weights(Path(folder)))
+        assert trained[0] == trained[1] == trained[2], "back ends differ"
+    for backend, times in seconds.items():
+        ratios = [serial / own for serial, own in zip(seconds["serial"], times, strict=True)]
+        print(f"{backend:8s} {statistics.median(times):7.1f} s  {statistics.median(ratios):5.2f} × serial")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""What reference models say of the scans to score: residuals, and masks of who trained which model.
+
+``Knowledge.models`` holds K reference models on the scans to score (and on the leaked ones); rows are matched
+by scan, never by position. A reference is IN for a scan if it was trained on that participant, OUT if not;
+whoever is excluded from a model is neither. IN and OUT are Boolean masks beside the values, never values.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.attacks.base import Attack, Knowledge, leaked_table
+from privoxel.attacks.thresholds import best_threshold
+from privoxel.errors import SignalError
+from privoxel.signals.table import PREDICTION, Membership, SignalTable
+
+ONE_REFERENCE = "scale=rms of the residuals (no scan has two OUT references)"
+NO_CENTRE = "centre=none (nothing leaked)"
+MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
+
+
+class Centre(StrEnum):
+    """What is subtracted from the residuals of each model before they are compared."""
+
+    NONE = "none"
+    NON_MEMBERS = "non-members"
+
+
+class Likelihood(StrEnum):
+    """Density of a residual around zero."""
+
+    GAUSSIAN = "gaussian"
+    STUDENT = "student"
+
+
+STUDENT_FREEDOM = 4.0
+"""Degrees of freedom of the Student likelihood: fixed, heavy-tailed, with a finite variance."""
+
+
+class Compared(NamedTuple):
+    """Residuals (prediction − age, years) of some scans under the target and under K references.
+
+    ``target``: scans. ``models``: references × scans. ``inside``/``outside``: whether the reference was
+    trained on the scan's participant, or not; both false where that is excluded.
+    """
+
+    target: FloatArray
+    models: FloatArray
+    inside: BoolArray
+    outside: BoolArray
+
+
+@final
+@dataclass(frozen=True)
+class References:
+    """The residuals of K reference models on all scans they are known for, and where the target's lie.
+
+    ``offset`` is subtracted from every residual of the target, ``offsets`` from those of each reference.
+    """
+
+    name: str
+    table: SignalTable
+    residuals: FloatArray
+    offset: float
+    offsets: FloatArray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def inside(self) -> BoolArray:
+        """References × scans: trained on that participant."""
+        return np.asarray(self.table.membership == Membership.MEMBER)
+
+    @property
+    def outside(self) -> BoolArray:
+        """References × scans: not trained on that participant."""
+        return np.asarray(self.table.membership == Membership.NON_MEMBER)
+
+    def everything(self) -> Compared:
+        """Return all scans of the references; the target's residuals are not known there (NaN)."""
+        unknown = np.full(len(self.table), np.nan)
+        return Compared(unknown, self.residuals - self.offsets[:, None], self.inside, self.outside)
+
+    def compare(self, scans: SignalTable) -> Compared:
+        """Return target and references on ``scans``, matched by scan.
+
+        Raises:
+            SignalError: if a residual is not finite, or the references lack a scan.
+        """
+        rows = _rows(self.name, scans, self.table)
+        return Compared(
+            residuals_of(self.name, scans)[0] - self.offset,
+            (self.residuals - self.offsets[:, None])[:, rows],
+            self.inside[:, rows],
+            self.outside[:, rows],
+        )
+
+
+def references_of(
+    attack: Attack, target: SignalTable, knowledge: Knowledge, centre: Centre = Centre.NONE
+) -> References:
+    """Return the references after checking that all tables hold what ``attack`` reads.
+
+    With ``Centre.NON_MEMBERS`` the median residual of each model over non-members is its offset: over its OUT
+    scans for a reference, over the leaked non-members for the target. Where nothing is leaked nobody is
+    centred, since the target's offset is unknown.
+
+    Raises:
+        SignalError: if there are no reference models, or a signal or a leaked class is missing.
+    """
+    lacking = target.missing(attack.requires)
+    if lacking or knowledge.leaked is not None:
+        leaked_table(attack, target, knowledge)
+    models = knowledge.models
+    if models is None or not models.models:
+        raise SignalError(
+            f"Attack {attack.name} needs reference models on the scans to score, got none. "
+            "Set [shadows] count in the configuration."
+        )
+    residuals = residuals_of(attack.name, models)
+    zero = References(attack.name, models, residuals, 0.0, np.zeros(len(residuals)))
+    if centre is Centre.NONE:
+        return zero
+    leaked = knowledge.leaked
+    if leaked is None:
+        return References(attack.name, models, residuals, 0.0, zero.offsets, (NO_CENTRE,))
+    known = residuals_of(attack.name, leaked)[0]
+    offset = float(np.median(known[~leaked.is_member()]))
+    offsets = np.array([_median(r[out]) for r, out in zip(residuals, zero.outside, strict=True)])
+    return References(attack.name, models, residuals, offset, offsets)
+
+
+def residuals_of(name: str, table: SignalTable) -> FloatArray:
+    """Return the residuals (prediction − age, years) of all models of ``table``: models × scans.
+
+    Raises:
+        SignalError: if a value is not finite.
+    """
+    residuals = np.stack([table.error(model=k) for k in range(len(table.models))])
+    bad = int((~np.isfinite(residuals)).any(axis=0).sum())
+    if bad:
+        raise SignalError(
+            f"Attack {name} needs finite {PREDICTION}, got {bad} scans with other values. "
+            "Extract the signal again or drop these scans."
+        )
+    return residuals
+
+
+def enough(name: str, mask: BoolArray, fewest: int, kind: str, *, of: SignalTable) -> None:
+    """Raise ``SignalError`` if a scan has fewer than ``fewest`` references of the ``kind`` in ``mask``."""
+    short = np.flatnonzero(mask.sum(axis=0) < fewest)
+    if len(short):
+        shown = ", ".join(str(of.scans[row]) for row in short[:3])
+        raise SignalError(
+            f"Attack {name} needs at least {fewest} {kind} references for every scan, got fewer for "
+            f"{len(short)} scans ({shown}). Train more shadow models, or choose a design in which every "
+            "participant is inside some and outside others."
+        )
+
+
+def masked_mean(values: FloatArray, mask: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return the mean over the first axis of the values where ``mask`` is true (NaN where it never is)."""
+    total = np.where(mask, values, 0.0).sum(axis=0)
+    count = mask.sum(axis=0)
+    return np.divide(total, count, out=np.full(values.shape[1:], np.nan), where=count > 0)
+
+
+def log_mean_exp(values: FloatArray, mask: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return log(mean(exp(v))) over the first axis where ``mask`` is true."""
+    from scipy.special import logsumexp  # noqa: PLC0415 - listing attacks stays quick
+
+    summed = logsumexp(np.where(mask, values, -np.inf), axis=0)
+    return np.asarray(summed - np.log(mask.sum(axis=0)))
+
+
+class Scale(NamedTuple):
+    """A scale of residuals in years, and what is to be said of it."""
+
+    years: float
+    notes: tuple[str, ...] = ()
+
+
+def residual_scale(references: References) -> Scale:
+    """Return how far models that never saw a scan lie from each other on it: the SD within scans, pooled.
+
+    What is common to all models on a scan, its difficulty, does not count: the ratio to the references
+    divides it out. Where no scan has two OUT references it is the root mean square of the OUT residuals, and
+    the notes say so.
+
+    Raises:
+        SignalError: if there is no OUT residual, or all are zero.
+    """
+    seen = references.everything()
+    pooled = pooled_sd(seen.models, seen.outside)
+    if pooled:
+        return Scale(pooled)
+    values = seen.models[seen.outside]
+    scale = float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
+    if scale == 0.0:
+        raise SignalError(
+            f"Attack {references.name} needs references that err on scans they were not trained on, got "
+            f"{len(values)} OUT residuals, all zero. Give reference models with OUT scans."
+        )
+    return Scale(scale, (ONE_REFERENCE,))
+
+
+def pooled_sd(residuals: FloatArray, mask: BoolArray) -> float | None:
+    """Return the SD over models within scans (ddof 1), pooled over scans, where ``mask`` is true.
+
+    None if no scan has two such residuals.
+    """
+    freedom = int(np.maximum(mask.sum(axis=0) - 1, 0).sum())
+    if freedom < 1:
+        return None
+    deviations = np.where(mask, residuals - masked_mean(residuals, mask), 0.0)
+    return float(np.sqrt(np.square(deviations).sum() / freedom))
+
+
+def log_likelihood(residuals: FloatArray, scale: float, likelihood: Likelihood) -> FloatArray:
+    """Return log p(age | scan, model) up to a constant, so that p ≤ 1 and p = 1 at residual 0.
+
+    Gaussian: −r²/2s². Student with ν = 4 and the same variance: −(ν+1)/2 · log(1 + r²/(s²(ν−2))).
+    """
+    squared = np.square(residuals / scale)
+    if likelihood is Likelihood.GAUSSIAN:
+        return np.asarray(-squared / 2.0)
+    nu = STUDENT_FREEDOM
+    return np.asarray(-(nu + 1.0) / 2.0 * np.log1p(squared / (nu - 2.0)))
+
+
+class Threshold(NamedTuple):
+    """A threshold and what is to be said of it."""
+
+    value: float
+    notes: tuple[str, ...]
+
+
+def threshold_from(
+    scores: FloatArray, leaked_scores: FloatArray | None, leaked: SignalTable | None
+) -> Threshold:
+    """Return the best threshold on the leaked scans' scores, or the median of ``scores`` with nothing leaked.
+
+    For scores in which no parameter is fitted to membership, so that the leaked ones are out of fold as
+    they stand.
+    """
+    if leaked is None or leaked_scores is None:
+        return Threshold(float(np.median(scores)), (MEDIAN_THRESHOLD,))
+    return Threshold(best_threshold(leaked_scores, leaked.is_member()), ())
+
+
+def _median(values: FloatArray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _rows(name: str, scans: SignalTable, table: SignalTable) -> IntArray:
+    position = {scan: row for row, scan in enumerate(table.scans)}
+    lacking = [scan for scan in scans.scans if scan not in position]
+    if lacking:
+        raise SignalError(
+            f"Attack {name} needs reference models on all scans, got none on {len(lacking)} of them "
+            f"({', '.join(map(str, lacking[:3]))}). Extract the references' signals on these scans."
+        )
+    return np.array([position[scan] for scan in scans.scans], dtype=np.int64)

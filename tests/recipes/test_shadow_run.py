@@ -1,0 +1,59 @@
+"""A run whose attacks need shadow models, from the command line to the report."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from privoxel import cli
+from privoxel.evaluation.results import Results
+
+TINY = (Path(__file__).parent / "tiny.toml").read_text()
+NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label"]
+
+
+def call(monkeypatch, *arguments):
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["privoxel", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
+    before, slices = TINY.split('[[models]]\nname = "slice-mean"')
+    rest = slices[slices.index("[training]") :]
+    rest = rest.replace('primary = "prediction-label"', f'primary = "rmia"\nnames = {json.dumps(NAMES)}')
+    path = tmp_path / "shadows.toml"
+    path.write_text(f"{before}{rest}\n[shadows]\ncount = 2\nepochs = 1\n")
+    return path
+
+
+def test_a_run_with_shadows_reports_their_attacks_and_how_like_the_target_they_are(
+    config, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 2) == 0
+    results = Results.model_validate_json((folder / "results.json").read_text())
+    (target,) = results.targets
+    assert {attack.name for attack in target.attacks} == set(NAMES)
+    notes = {attack.name: attack.notes for attack in target.attacks}
+    assert all(any("shadows=2, MAE" in note for note in notes[name]) for name in NAMES[1:])
+    assert {"null_target:rmia", "null_pseudo_members"} <= {control.name for control in target.controls}
+    assert len(list((folder / "shadows" / "cnn3d-1").glob("*/epoch-0001.safetensors"))) == 2
+    assert "RMIA" in (folder / "report.html").read_text()
+
+
+def test_a_dry_run_counts_the_trainings_and_fits_them_into_a_budget(config, monkeypatch, capsys):
+    assert call(monkeypatch, "run", config, "--dry-run", "--json", "--jobs", 1) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["shadows"] == 2
+    assert plan["trainings"] == 4  # target, null target, two shadows of their design
+    assert "core-hours" in plan["needs"]
+    assert call(monkeypatch, "run", config, "--dry-run", "--budget", "1d", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["shadows"] == 2
+    assert call(monkeypatch, "run", config, "--dry-run", "--budget", "0.001s") == 2
+    assert "--budget 0 s needs to hold" in capsys.readouterr().err

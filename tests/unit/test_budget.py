@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import pytest
+
+from privoxel.cohort.splits import Design
+from privoxel.config import parse_config
+from privoxel.errors import ConfigError
+from privoxel.recipes.budget import TRAINING_SHARE, fit_budget, parse_budget
+from privoxel.recipes.plan import Pace, needs_of, plan_targets
+from privoxel.training.runtime import Runtime
+from tests.conftest import make_cohort
+
+COHORT = make_cohort(34)
+PEOPLE = COHORT.covariates.participants
+DESIGN = Design(PEOPLE[:11], PEOPLE[11:23], others=PEOPLE[23:])
+PACE = {"cnn3d": Pace(1.0, 2.0, 1000, 50)}
+TWO = Runtime(threads=2)
+
+
+def config(names=("all",), primary="abs-error", **shadows):
+    return parse_config(
+        {
+            "training": {"epochs": 10},
+            "split": {"members": 11, "non_members": 12, "others": 11},
+            "models": [{"width": 0.125, "head": "scaled"}],
+            "attacks": {"names": list(names), "primary": primary},
+            "shadows": shadows,
+        }
+    )
+
+
+def fit(settings, budget, workers=1, monkeypatch=None):
+    monkeypatch.setattr("privoxel.recipes.budget.measure_paces", lambda *_: PACE)
+    return fit_budget(settings, [DESIGN], COHORT, TWO, budget=budget, workers=workers)
+
+
+def test_needs_count_trainings_core_seconds_and_waiting():
+    settings = config(count=4)
+    plans = plan_targets(settings, [DESIGN])
+    needs = needs_of(plans, settings, COHORT, PACE, TWO, workers=3)
+    targets = 10 * 11 * 1.0 * 2  # the target and its null target, 11 scans each, 10 epochs
+    shadows = 2.0 * 10 * (4 * 11.5)
+    assert needs.trainings == 6
+    assert needs.core_seconds == pytest.approx(2 * targets + shadows)
+    assert needs.seconds == pytest.approx(targets + shadows / 4 * 2)  # three at a time: two rounds
+    without = needs_of(plans, config(), COHORT, PACE, TWO)
+    assert without.trainings == 2
+    assert without.seconds == targets
+    assert needs.disk > without.disk + 4 * 4 * 1000
+
+
+def test_shadows_that_no_attack_uses_cost_nothing():
+    settings = config(names=("abs-error",), count=4)
+    assert needs_of(plan_targets(settings, [DESIGN]), settings, COHORT, PACE, TWO).trainings == 2
+
+
+@pytest.mark.parametrize(("shadows", "expected"), [(8, 8), (4.5, 4), (2.1, 2), (1.0, 1), (0.5, 0)])
+def test_the_most_references_of_the_ladder_that_fit_are_taken(shadows, expected, monkeypatch):
+    budget = (220.0 + shadows * 2.0 * 10 * 11) / TRAINING_SHARE + 0.1
+    fitted = fit(config(), budget, monkeypatch=monkeypatch)
+    assert fitted.config.shadows.count == expected
+    assert fitted.config.shadows.design == ("population" if expected else "balanced")
+    assert fitted.needs.seconds <= budget * TRAINING_SHARE
+    assert fitted.needs.trainings == 2 + expected
+    assert f"{expected} shadow models" in fitted.said
+
+
+def test_no_more_shadows_are_trained_than_asked_for(monkeypatch):
+    assert fit(config(count=3), 1e9, monkeypatch=monkeypatch).config == config(count=3)
+    assert fit(config(names=("abs-error",)), 1e9, monkeypatch=monkeypatch).config.shadows.count == 0
+
+
+def test_named_attacks_keep_the_fewest_shadows_they_work_with(monkeypatch):
+    asked = config(names=("abs-error", "lira-online"), primary="lira-online", count=16)
+    per_shadow = 2.0 * 10 * 11.5
+    plenty = (220.0 + 7 * per_shadow) / TRAINING_SHARE
+    assert fit(asked, plenty, monkeypatch=monkeypatch).config.shadows.count == 4
+    with pytest.raises(ConfigError, match=r"the fewest shadows that the named attacks work with"):
+        fit(asked, (220.0 + 3 * per_shadow) / TRAINING_SHARE, monkeypatch=monkeypatch)
+
+
+def test_attacks_that_no_shadow_is_left_for_are_left_out(monkeypatch):
+    fitted = fit(config(names=("abs-error", "rmia"), count=2), 300.0, monkeypatch=monkeypatch)
+    assert fitted.config.shadows.count == 0
+    assert fitted.config.attacks.names == ("abs-error",)
+
+
+def test_a_budget_that_does_not_hold_the_targets_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match=r"--budget 60 s needs to hold the training of the targets"):
+        fit(config(), 60.0, monkeypatch=monkeypatch)
+
+
+def test_a_null_target_shares_the_shadows_of_its_design():
+    settings = config(count=4)
+    plans = plan_targets(settings, [replace(DESIGN, others=())])
+    assert needs_of(plans, settings, COHORT, PACE, TWO).trainings == 5
+
+
+def test_budgets_are_times():
+    assert [parse_budget(t) for t in ("90s", "45min", "2h", "1.5d", " 3 m ")] == [90, 2700, 7200, 129600, 180]
+    for wrong in ("2", "h", "-1h", "0h", "1w"):
+        with pytest.raises(ConfigError, match="--budget needs a time such as"):
+            parse_budget(wrong)
