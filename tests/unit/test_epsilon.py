@@ -125,7 +125,9 @@ def test_one_run_refuses_guesses_that_the_canaries_cannot_serve(strategy):
 
 def test_tied_scores_are_guessed_at_random_and_not_by_their_row():
     included = np.arange(2000) < 1000
-    found = OneRun(500, 500).bound(Canaries(np.zeros(2000), included, coin=True), 0.0, np.random.default_rng(1))
+    found = OneRun(500, 500).bound(
+        Canaries(np.zeros(2000), included, coin=True), 0.0, np.random.default_rng(1)
+    )
     assert found.epsilon < 0.2
 
 

@@ -2,9 +2,9 @@
 
 Every bound lies above the true ε in at most α = 1 - level of the audits, given what it assumes:
 
-- ``FixedThresholds`` and ``HeldOutThreshold`` assume that the scores are independent: one canary a training, or
-  scores of one training that do not influence each other. The same holds with ``gaussian=True``, which also
-  assumes that the mechanism is a Gaussian one and is not valid for others.
+- ``FixedThresholds`` and ``HeldOutThreshold`` assume that the scores are independent: one canary a training,
+  or scores of one training that do not influence each other. The same holds with ``gaussian=True``, which
+  also assumes that the mechanism is a Gaussian one and is not valid for others.
 - ``OneRun`` assumes nothing of the kind, but every canary must have been included by its own fair coin.
 - ``OneRunGaussian`` asks for the same coins and tests the hypothesis that the training is μ-GDP.
 
@@ -59,8 +59,8 @@ class Canaries:
         included = as_mask(self.included, "included", len(scores))
         if included.all() or not included.any():
             raise ValueError(
-                f"Canaries need some included and some left out, got {int(included.sum())} of {len(included)} "
-                "included. Insert more."
+                f"Canaries need some included and some left out, got {int(included.sum())} of "
+                f"{len(included)} included. Insert more."
             )
 
 
@@ -100,7 +100,7 @@ class FixedThresholds:
         if not self.thresholds:
             raise ValueError("FixedThresholds needs at least one threshold, got none. Name one beforehand.")
 
-    def bound(self, canaries: Canaries, delta: float, rng: np.random.Generator) -> EpsilonBound:
+    def bound(self, canaries: Canaries, delta: float, rng: np.random.Generator) -> EpsilonBound:  # noqa: ARG002
         """Return the best bound over the thresholds; ``rng`` is not used."""
         _check_delta(delta)
         points = len(self.thresholds)
@@ -154,8 +154,8 @@ class HeldOutThreshold:
 class OneRun:
     """One training with canaries: how many of ``r`` guesses are right, against the most that (ε, δ) allows.
 
-    The highest ``guess_in`` scores are guessed to be included, the lowest ``guess_out`` left out, the rest are
-    abstained from; both counts are fixed beforehand.
+    The highest ``guess_in`` scores are guessed to be included, the lowest ``guess_out`` left out, the
+    rest are abstained from; both counts are fixed beforehand.
 
     References:
         Steinke, Nasr and Jagielski 2023, appendix D.
@@ -178,9 +178,7 @@ class OneRun:
         right = _right_guesses(self, canaries, rng)
         guesses, total = self.guess_in + self.guess_out, len(canaries.scores)
         alpha = 1.0 - self.level
-        epsilon = _largest_rejected(
-            lambda value: one_run_tail(right, guesses, total, value, delta) <= alpha
-        )
+        epsilon = _largest_rejected(lambda value: one_run_tail(right, guesses, total, value, delta) <= alpha)
         method = f"one run, {right} of {guesses} guesses right, {total} canaries"
         return EpsilonBound(epsilon, delta, self.level, method)
 
@@ -282,8 +280,8 @@ def _right_guesses(strategy: OneRun | OneRunGaussian, canaries: Canaries, rng: n
     total = len(canaries.scores)
     if not canaries.coin:
         raise ValueError(
-            "A one-run bound needs canaries that were each included by a fair coin of their own, got a record "
-            "without it (coin=False). Insert canaries at random before training, or use FixedThresholds."
+            "A one-run bound needs canaries that were each included by a fair coin of their own, got a "
+            "record without it (coin=False). Insert canaries at random before training, or use FixedThresholds."
         )
     if min(strategy.guess_in, strategy.guess_out) < 0 or not (
         0 < strategy.guess_in + strategy.guess_out <= total
@@ -311,7 +309,9 @@ def _first_half(included: BoolArray, rng: np.random.Generator) -> BoolArray:
     first = np.zeros(len(included), dtype=np.bool_)
     for group in (np.flatnonzero(included), np.flatnonzero(~included)):
         if len(group) < 2:
-            raise ValueError(f"A held-out half needs 2 of each class, got {len(group)}. Insert more canaries.")
+            raise ValueError(
+                f"A held-out half needs 2 of each class, got {len(group)}. Insert more canaries."
+            )
         first[rng.permutation(group)[: len(group) // 2]] = True
     return first
 
