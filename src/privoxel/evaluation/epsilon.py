@@ -281,7 +281,8 @@ def _right_guesses(strategy: OneRun | OneRunGaussian, canaries: Canaries, rng: n
     if not canaries.coin:
         raise ValueError(
             "A one-run bound needs canaries that were each included by a fair coin of their own, got a "
-            "record without it (coin=False). Insert canaries at random before training, or use FixedThresholds."
+            "record without it (coin=False). Insert canaries at random before training, or use "
+            "FixedThresholds."
         )
     if min(strategy.guess_in, strategy.guess_out) < 0 or not (
         0 < strategy.guess_in + strategy.guess_out <= total

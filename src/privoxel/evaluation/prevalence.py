@@ -24,12 +24,12 @@ def precision_at(
         level: of the interval.
 
     The threshold must not have been chosen on these participants. Precision rises with TPR and falls with
-    FPR, so exact (Clopper-Pearson) intervals of the two rates at level √``level`` each, which are independent,
+    FPR, so exact (Clopper-Pearson) intervals of the two rates, which are independent, at level √``level`` each
     bound it at ``level`` or more. Without any call the value is None.
 
     >>> found = precision_at(hits=50, members=100, alarms=5, non_members=100, prevalence=0.01)
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
-    (0.092, 0.032, 0.275)
+    (0.092, 0.031, 0.311)
 
     Raises:
         ValueError: if a count exceeds its total, a total is below one, or a share is not between 0 and 1.

@@ -34,7 +34,8 @@ class ReliabilityPoint(NamedTuple):
 class Stability(NamedTuple):
     """How alike a participant fares over targets; NaN where it was in none (SD: in fewer than two).
 
-    ``called``: share of targets in which the posterior lies above one half. ``mean``, ``sd``: of the posterior.
+    ``called``: share of targets in which the posterior lies above one half. ``mean``, ``sd``: of the
+    posterior.
     """
 
     called: FloatArray
@@ -76,8 +77,8 @@ def membership_posterior(
     fewest = min(int(inside.sum()), int((~inside).sum()))
     if folds < 2 or fewest < folds or not 0.0 < prevalence < 1.0:
         raise ValueError(
-            f"membership_posterior needs at least {max(folds, 2)} participants of each class and a prevalence "
-            f"between 0 and 1, got {fewest} and {prevalence}. Use fewer folds or more participants."
+            f"membership_posterior needs at least {max(folds, 2)} participants of each class and a "
+            f"prevalence between 0 and 1, got {fewest} and {prevalence}. Use fewer folds or more participants."
         )
     fold = _folds(inside, folds, rng)
     log_odds = np.empty(len(values))
@@ -131,7 +132,7 @@ def k_anonymous_summary(
     """Return the mean posterior by age band (``band`` years) × sex × site, in groups of at least ``k``.
 
     Groups that are too small are merged over sites, then over sexes, then over ages. Where the rest of all
-    merging is still below ``k``, the smallest shown group joins it, so that nothing can be had by subtraction.
+    merging is still below ``k``, the smallest shown group joins it, so that subtraction reveals nothing.
 
     Raises:
         ValueError: if ``k`` is below 2 or there are fewer than ``k`` participants.
