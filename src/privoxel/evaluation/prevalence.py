@@ -24,8 +24,8 @@ def precision_at(
         level: of the interval.
 
     The threshold must not have been chosen on these participants. Precision rises with TPR and falls with
-    FPR, so exact (Clopper-Pearson) intervals of the two rates, which are independent, at level √``level`` each
-    bound it at ``level`` or more. Without any call the value is None.
+    FPR, so exact (Clopper-Pearson) intervals of the two rates, which are independent, at level √``level``
+    each bound it at ``level`` or more. Without any call the value is None.
 
     >>> found = precision_at(hits=50, members=100, alarms=5, non_members=100, prevalence=0.01)
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)

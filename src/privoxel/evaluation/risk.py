@@ -78,7 +78,8 @@ def membership_posterior(
     if folds < 2 or fewest < folds or not 0.0 < prevalence < 1.0:
         raise ValueError(
             f"membership_posterior needs at least {max(folds, 2)} participants of each class and a "
-            f"prevalence between 0 and 1, got {fewest} and {prevalence}. Use fewer folds or more participants."
+            f"prevalence between 0 and 1, got {fewest} and {prevalence}. Use fewer folds or more "
+            "participants."
         )
     fold = _folds(inside, folds, rng)
     log_odds = np.empty(len(values))

@@ -1,8 +1,8 @@
 """How much of a leak survives when the adversary holds another scan of the person than the one trained on.
 
-The model was trained on the members' first session. The same attack is run once with those scans and once with
-second-session scans of the same members, non-members scanned alike both times. What survives is the share
-(AUC₂ - ½) / (AUC₁ - ½).
+The model was trained on the members' first session. The same attack is run once with those scans and once
+with second-session scans of the same members, non-members scanned alike both times. What survives is
+the share (AUC₂ - ½) / (AUC₁ - ½).
 """
 
 from typing import NamedTuple
@@ -78,4 +78,5 @@ def _paired(first: Evaluated, second: Evaluated) -> tuple[IntArray, IntArray, In
             "participants who have both scans."
         )
     people = np.unique(first.participants)
-    return people, np.searchsorted(people, first.participants), np.searchsorted(people, second.participants)
+    places = [np.searchsorted(people, one.participants).astype(np.int64) for one in (first, second)]
+    return people, places[0], places[1]
