@@ -1,0 +1,170 @@
+"""The best of many attacks: its AUC with an interval and a p-value that account for the choice.
+
+Two ways. ``best_of_many`` compares the largest standardised AUC with what the largest would be if no attack
+worked: memberships are exchanged between participants, for all attacks at once, so that their correlation is
+kept. ``held_out_best`` chooses on one half of the participants and measures on the other.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.evaluation.intervals import auc_contributions, cluster_codes
+from privoxel.evaluation.metrics import auc
+from privoxel.evaluation.scored import Estimate, Evaluated
+from privoxel.evaluation.weighted import weighted_auc
+
+_FLOOR = 1e-9
+
+
+class Best(NamedTuple):
+    """The chosen attack; ``auc`` holds for it although it was chosen.
+
+    ``p_value`` is one-sided, against "no attack ranks members above non-members". ``candidates`` is how many
+    attacks were compared.
+    """
+
+    name: str
+    auc: Estimate
+    p_value: float
+    candidates: int
+
+
+def best_of_many(
+    attacks: Mapping[str, Evaluated], rng: np.random.Generator, *, draws: int = 999, level: float = 0.95
+) -> Best:
+    """Return the attack of the largest standardised AUC, with a simultaneous interval and the max-T p-value.
+
+    The p-value is (1 + draws at least as extreme) / (1 + draws). The memberships of participants that the
+    same repeats evaluate, with as many scans, are exchanged. The interval is AUC ± q · standard error, q
+    being the ``level`` quantile of the largest absolute deviation over all attacks when each participant's
+    contribution is multiplied by a standard normal, with Student's t for few participants.
+
+    Raises:
+        ValueError: if there is no attack, the attacks do not score the same participants, or a participant
+            is on both sides.
+
+    References:
+        Westfall and Young 1993, section 2.3 (max T); Chernozhukov et al. 2013 (Gaussian multipliers).
+    """
+    names, scored = list(attacks), list(attacks.values())
+    _check_alike(scored)
+    values, deviations = _values_and_deviations(scored)
+    errors = np.maximum(np.sqrt((deviations**2).sum(axis=1)), _FLOOR)
+    null = _null_areas(scored, rng, draws)
+    spread = np.maximum(null.std(axis=0), _FLOOR)
+    reached, largest = (values - 0.5) / spread, ((null - 0.5) / spread).max(axis=1)
+    chosen = int(reached.argmax())
+    p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
+    freedom = max(min(scored[0].n_members, scored[0].n_non_members) - 1, 1)
+    normal = np.abs(rng.normal(size=(draws, deviations.shape[1])) @ (deviations / errors[:, None]).T)
+    student = normal.max(axis=1) / np.sqrt(rng.chisquare(freedom, draws) / freedom)
+    reach = float(np.quantile(student, level)) * float(errors[chosen])
+    value, single = float(values[chosen]), auc(scored[chosen], level)
+    low, high = (
+        max(min(value - reach, _end(single.low)), 0.0),
+        min(max(value + reach, _end(single.high)), 1.0),
+    )
+    method = f"simultaneous over {len(names)} attacks, Gaussian multipliers of participants"
+    return Best(
+        names[chosen], Estimate(value, low, high, level, method, single.sd_repeats), p_value, len(names)
+    )
+
+
+def held_out_best(
+    attacks: Mapping[str, Evaluated], rng: np.random.Generator, *, draws: int = 999, level: float = 0.95
+) -> Best:
+    """Return the attack that is best on a random half of the participants, measured on the other half.
+
+    Raises:
+        ValueError: as ``best_of_many``, or where a class has fewer than two participants.
+    """
+    names, scored = list(attacks), list(attacks.values())
+    _check_alike(scored)
+    first = _half(scored[0], rng)
+    chosen = int(np.argmax([float(auc_contributions(_only(one, first)).auc.mean()) for one in scored]))
+    judged = _only(scored[chosen], ~first)
+    found = best_of_many({names[chosen]: judged}, rng, draws=draws, level=level)
+    estimate = auc(judged, level)
+    method = f"{estimate.method}; chosen among {len(names)} on the other half"
+    return Best(names[chosen], estimate._replace(method=method), found.p_value, len(names))
+
+
+def _end(value: float | None) -> float:
+    return 0.5 if value is None else value
+
+
+def _values_and_deviations(scored: list[Evaluated]) -> tuple[FloatArray, FloatArray]:
+    """Return each attack's AUC and each participant's contribution to it: attacks × participants."""
+    parts = [auc_contributions(one) for one in scored]
+    values = np.array([part.auc.mean() for part in parts], dtype=np.float64)
+    return values, np.stack([part.members + part.non_members for part in parts])
+
+
+def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -> FloatArray:
+    """Return the AUCs after the memberships were exchanged between participants: draws × attacks."""
+    codes = cluster_codes(scored[0])
+    strata = _strata(scored[0], codes)
+    member = np.zeros(int(codes.max()) + 1, dtype=np.bool_)
+    member[codes] = scored[0].members
+    areas = np.empty((draws, len(scored)))
+    ones = np.ones((1, len(codes)))
+    for row in areas:
+        exchanged = member.copy()
+        for stratum in np.unique(strata):
+            inside = np.flatnonzero(strata == stratum)
+            exchanged[inside] = member[rng.permutation(inside)]
+        labels = exchanged[codes]
+        row[:] = [
+            weighted_auc(Evaluated(one.scores, one.thresholds, labels, one.participants), ones)[0]
+            for one in scored
+        ]
+    return areas
+
+
+def _strata(evaluated: Evaluated, codes: IntArray) -> IntArray:
+    """Return a label a participant, equal where the same repeats evaluate as many of their scans."""
+    seen = ~np.isnan(evaluated.scores)
+    counts = np.stack([np.bincount(codes, weights=row) for row in seen], axis=1)
+    return np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _half(evaluated: Evaluated, rng: np.random.Generator) -> BoolArray:
+    """Return a mask of the scans of a random half of the members and of the non-members."""
+    drawn = []
+    for group in (evaluated.members, ~evaluated.members):
+        people = np.unique(evaluated.participants[group])
+        if len(people) < 2:
+            raise ValueError(f"held_out_best needs 2 participants of each class, got {len(people)}.")
+        drawn.append(rng.permutation(people)[: len(people) // 2])
+    return np.isin(evaluated.participants, np.concatenate(drawn))
+
+
+def _only(evaluated: Evaluated, scans: BoolArray) -> Evaluated:
+    """Return the repeats in which ``scans`` hold both classes, on those scans alone."""
+    scores = evaluated.scores[:, scans]
+    members, seen = evaluated.members[scans], ~np.isnan(scores)
+    usable = (seen & members).any(axis=1) & (seen & ~members).any(axis=1)
+    return Evaluated(scores[usable], evaluated.thresholds[usable], members, evaluated.participants[scans])
+
+
+def _check_alike(scored: list[Evaluated]) -> None:
+    if not scored:
+        raise ValueError("Choosing the best attack needs at least one, got none. Give some.")
+    first = scored[0]
+    for one in scored:
+        same = np.array_equal(one.members, first.members)
+        if not (same and np.array_equal(one.participants, first.participants)) or not np.array_equal(
+            np.isnan(one.scores), np.isnan(first.scores)
+        ):
+            raise ValueError(
+                "Choosing the best attack needs the same scans in every attack, got others. Align their rows."
+            )
+    both = np.intersect1d(first.participants[first.members], first.participants[~first.members])
+    if both.size:
+        raise ValueError(
+            f"Choosing the best attack needs one membership a participant, got {both.size} with two. Split "
+            "by participant."
+        )

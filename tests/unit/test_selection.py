@@ -1,0 +1,74 @@
+"""The best of many attacks, corrected for the choice."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from privoxel.evaluation.metrics import auc
+from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.selection import best_of_many, held_out_best
+from tests.scores import Design, one_repeat, simulate
+
+
+def noise_and_one(shift: float, count: int = 6, size: int = 60) -> dict[str, Evaluated]:
+    rng = np.random.default_rng(2)
+    found = {f"noise{k}": one_repeat(rng.normal(size=size), rng.normal(size=size)) for k in range(count)}
+    return found | {"works": one_repeat(rng.normal(size=size) + shift, rng.normal(size=size))}
+
+
+def test_the_attack_that_works_is_chosen_with_a_small_p_value_and_a_wider_interval():
+    attacks = noise_and_one(1.5)
+    found, alone = best_of_many(attacks, np.random.default_rng(0)), auc(attacks["works"])
+    assert (found.name, found.p_value, found.candidates) == ("works", 0.001, 7)
+    assert found.auc.value == pytest.approx(alone.value)
+    assert found.auc.low < alone.low
+    assert found.auc.low > 0.5
+
+
+def test_the_p_value_of_one_attack_is_that_of_all_exchanges_written_out():
+    scores = np.array([3.0, 2.5, 0.3, 1.0, 0.2, -1.0, 0.1, -0.5])
+    evaluated = one_repeat(scores[:4], scores[4:])
+
+    def area(members: tuple[int, ...]) -> float:
+        others = [k for k in range(8) if k not in members]
+        return float(np.mean([scores[i] > scores[j] for i in members for j in others]))
+
+    areas = [area(chosen) for chosen in itertools.combinations(range(8), 4)]
+    expected = np.mean(np.array(areas) >= area((0, 1, 2, 3)) - 1e-9)
+    found = best_of_many({"one": evaluated}, np.random.default_rng(0), draws=4000)
+    assert found.p_value == pytest.approx(expected, abs=0.012)
+
+
+def test_copies_of_an_attack_do_not_change_its_p_value():
+    one = simulate(Design(shift=0.4), np.random.default_rng(4))
+    alone = best_of_many({"a": one}, np.random.default_rng(1), draws=199)
+    many = best_of_many({str(k): one for k in range(5)}, np.random.default_rng(1), draws=199)
+    assert alone.p_value == many.p_value
+
+
+def test_the_held_out_half_measures_the_attack_that_the_first_half_chose():
+    found = held_out_best(noise_and_one(1.5), np.random.default_rng(0), draws=99)
+    assert found.name == "works"
+    assert found.p_value == 0.01
+    assert "other half" in found.auc.method
+
+
+def test_repeats_and_several_scans_are_allowed():
+    design = Design(members=30, non_members=40, shift=1.2, repeats=3, fraction=0.6, most_scans=3)
+    one = simulate(design, np.random.default_rng(5))
+    found = best_of_many(
+        {"a": one, "b": replace(one, scores=-one.scores)}, np.random.default_rng(0), draws=99
+    )
+    assert found.name == "a"
+    assert 0.0 <= found.auc.low < found.auc.value < found.auc.high <= 1.0
+
+
+def test_attacks_on_other_scans_are_refused():
+    attacks = noise_and_one(1.0)
+    moved = replace(attacks["works"], participants=attacks["works"].participants + 1)
+    with pytest.raises(ValueError, match="same scans"):
+        best_of_many(attacks | {"works": moved}, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="at least one"):
+        best_of_many({}, np.random.default_rng(0))
