@@ -1,6 +1,6 @@
 """Signal tables in memory, with or without a planted membership signal, on unequal sizes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -116,3 +116,14 @@ def leak(table: SignalTable, *, per_class: int, seed: int = 0) -> Leak:
     chosen = [rng.permutation(np.unique(people[members == state]))[:per_class] for state in (True, False)]
     is_leaked = np.isin(people, np.concatenate(chosen))
     return Leak(table.select(~is_leaked), table.select(is_leaked))
+
+
+def with_signal(table: SignalTable, name: str, last: np.ndarray) -> SignalTable:
+    """Return ``table`` with the values of one signal replaced, the same in all snapshots."""
+    stored = np.stack([last] * len(table.snapshots))[None].astype(np.float32)
+    return replace(table, values={**table.values, name: LazyArray(stored)})
+
+
+def with_errors(table: SignalTable, errors: np.ndarray) -> SignalTable:
+    """Return ``table`` with predictions that miss by ``errors`` years."""
+    return with_signal(table, "prediction", table.age + errors)

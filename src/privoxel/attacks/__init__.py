@@ -7,11 +7,19 @@ A new attack is one module with a tuple ``ATTACKS`` and one line in ``_ATTACKS``
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from privoxel.attacks import covariates, forest, paper, threshold
+from privoxel.attacks import centred, covariates, default, forest, paper, svm, threshold, tube
 from privoxel.attacks.base import Attack
 from privoxel.errors import ConfigError
 
-_ATTACKS: tuple[Attack, ...] = (*threshold.ATTACKS, *forest.ATTACKS, *paper.ATTACKS)
+_ATTACKS: tuple[Attack, ...] = (
+    *threshold.ATTACKS,
+    *forest.ATTACKS,
+    *paper.ATTACKS,
+    *centred.ATTACKS,
+    *tube.ATTACKS,
+    *svm.ATTACKS,
+    *default.ATTACKS,
+)
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
