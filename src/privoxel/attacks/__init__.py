@@ -7,7 +7,19 @@ A new attack is one module with a tuple ``ATTACKS`` and one line in ``_ATTACKS``
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from privoxel.attacks import centred, covariates, default, forest, paper, svm, threshold, tube
+from privoxel.attacks import (
+    centred,
+    covariates,
+    default,
+    forest,
+    paper,
+    population,
+    quantile,
+    stacked,
+    svm,
+    threshold,
+    tube,
+)
 from privoxel.attacks.base import Attack
 from privoxel.errors import ConfigError
 
@@ -18,6 +30,9 @@ _ATTACKS: tuple[Attack, ...] = (
     *centred.ATTACKS,
     *tube.ATTACKS,
     *svm.ATTACKS,
+    *population.ATTACKS,
+    *quantile.ATTACKS,
+    *stacked.ATTACKS,
     *default.ATTACKS,
 )
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS

@@ -127,8 +127,8 @@ def finite_signal(attack: Attack, table: SignalTable, signal: str) -> Float32Arr
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if bad.any():
         raise SignalError(
-            f"Attack {attack.name} needs finite {signal}, got {int(bad.sum())} scans with other values (first: "
-            f"row {int(bad.argmax())}). Extract the signal again or drop these scans."
+            f"Attack {attack.name} needs finite {signal}, got {int(bad.sum())} scans with others (first "
+            f"in row {int(bad.argmax())}). Extract it again or drop these scans."
         )
     return values
 

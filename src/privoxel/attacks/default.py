@@ -18,6 +18,7 @@ from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, finite_signal, leaked_table
 from privoxel.attacks.centred import CENTRED_ERROR
 from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.stacked import STACKED
 from privoxel.attacks.svm import PREDICTION_LABEL_SVM
 from privoxel.attacks.threshold import ABS_ERROR, GRADIENT_NORM
 from privoxel.attacks.tube import TUBE
@@ -112,7 +113,7 @@ DEFAULT = CrossFittedChoice(
     title="cross-fitted choice",
     threat_model=ThreatModel.WHITE_BOX,
     requires=frozenset({PREDICTION, GRADIENT_NORMS}),
-    candidates=(ABS_ERROR, GRADIENT_NORM, CENTRED_ERROR, TUBE, PREDICTION_LABEL_SVM),
+    candidates=(ABS_ERROR, GRADIENT_NORM, CENTRED_ERROR, TUBE, PREDICTION_LABEL_SVM, STACKED),
 )
 
 ATTACKS = (DEFAULT, BLACK_BOX)

@@ -19,7 +19,7 @@ from privoxel.signals.table import PREDICTION, SignalTable
 @final
 @dataclass(frozen=True)
 class PredictionLabelMachine:
-    """Signed distance to the boundary of an RBF-SVM on (signed error, age), both standardised when fitting."""
+    """Signed distance to the boundary of an RBF-SVM on (signed error, age), both standardised."""
 
     inverse_penalty: float = 1.0
 
