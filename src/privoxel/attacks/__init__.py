@@ -15,6 +15,7 @@ from privoxel.attacks import (
     paper,
     population,
     quantile,
+    stability,
     stacked,
     svm,
     threshold,
@@ -37,8 +38,13 @@ _ATTACKS: tuple[Attack, ...] = (
 )
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
 
+_ON_COPIES: tuple[Attack, ...] = stability.ATTACKS
+
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
 """Every attack that is ready to score, by name."""
+
+ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_COPIES})
+"""Attacks on augmented copies of scans, which a run does not make by itself (``signals/augmentation.py``)."""
 
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
@@ -65,7 +71,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **CONTROLS}
+    known = {**ATTACKS, **ON_COPIES, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."
