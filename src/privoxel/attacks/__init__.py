@@ -12,6 +12,7 @@ from privoxel.attacks import (
     covariates,
     default,
     forest,
+    influence,
     paper,
     population,
     quantile,
@@ -34,6 +35,7 @@ _ATTACKS: tuple[Attack, ...] = (
     *population.ATTACKS,
     *quantile.ATTACKS,
     *stacked.ATTACKS,
+    *influence.ATTACKS,
     *default.ATTACKS,
 )
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
