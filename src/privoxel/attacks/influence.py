@@ -38,8 +38,8 @@ def gauss_newton(gradients: FloatArray, errors: FloatArray, *, damping: float) -
     usable = np.abs(errors) >= SMALLEST_ERROR
     if not usable.any():
         raise SignalError(
-            f"Attack self-influence needs non-members with |error| above {SMALLEST_ERROR} years, got none among "
-            f"{len(errors)}. Give a larger population or leak more non-members."
+            f"Attack self-influence needs non-members with |error| above {SMALLEST_ERROR} years, got "
+            f"none among {len(errors)}. Give a larger population or leak more non-members."
         )
     embeddings = gradients[usable] / (2.0 * errors[usable, None])
     curvature = 2.0 * embeddings.T @ embeddings / int(usable.sum())

@@ -80,7 +80,8 @@ class PopulationAttack:
             and knowledge.leaked is None
             and not target.missing(self.requires)
         ):
-            shares = share_of_larger(*self._sizes(target, knowledge.population), self.bandwidth)
+            scans, others = self._sizes(target, knowledge.population)
+            shares = share_of_larger(scans, others, self.bandwidth)
             return Scored(shares, 1.0 - FALSE_POSITIVES, ("threshold=5 % of the population",))
         leaked = leaked_table(self, target, knowledge)
         members = leaked.is_member()
