@@ -1,6 +1,6 @@
 """Signal tables in memory, with or without a planted membership signal, on unequal sizes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,19 +46,23 @@ def make_table(
     """Return a table of one model and three snapshots whose members were fitted ``gap`` times more closely.
 
     The signed error of a non-member has SD 4 years, that of a member 4 / (1 + gap); every gradient is the
-    error times a direction plus noise, every activation moves with the error. With gap 0 membership means
+    error times a direction plus noise, every activation moves with the error, and copies of a member are
+    predicted nearly as if it had not been fitted. With gap 0 membership means
     nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in random order.
     """
     widths = widths or Widths()
     rng = np.random.default_rng([seed, members, non_members])
     people = rng.permutation(members + non_members)
     is_member = np.repeat(people < members, scans_each)
-    error = rng.normal(0.5, 4.0, len(is_member)) / np.where(is_member, 1.0 + gap, 1.0)
+    unfitted = rng.normal(0.5, 4.0, len(is_member))
+    error = unfitted / np.where(is_member, 1.0 + gap, 1.0)
     covariates = _covariates(people, scans_each, rng)
     values = {
         name: LazyArray(_with_snapshots(last, rng))
         for name, last in _signals(covariates.age, error, widths, rng).items()
     }
+    copies = _copies(covariates.age, error, unfitted, np.random.default_rng([seed, members, non_members, 1]))
+    values["augmented:shift"] = LazyArray(copies)
     membership = is_member.astype(np.int8)[None]
     return SignalTable(covariates, ("model",), ("epoch-1", "epoch-2", "epoch-3"), membership, values)
 
@@ -90,6 +94,14 @@ def _norms(error: np.ndarray, tensors: int, rng: np.random.Generator) -> np.ndar
     zeros = list(ZERO_BIASES)
     norms[:, zeros] = np.abs(rng.normal(0.0, 1e-9, (len(error), len(zeros))))
     return norms
+
+
+def _copies(age: np.ndarray, error: np.ndarray, unfitted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return predictions on five copies, which fall back two thirds towards the error without fitting."""
+    centre = age + error + (unfitted - error) * 2 / 3
+    last = centre[:, None] + rng.normal(0.0, 0.3, (len(age), 5))
+    noise = rng.normal(float(last.mean()), float(last.std()), (2, *last.shape))
+    return np.concatenate([noise, last[None]])[None].astype(np.float32)
 
 
 def _along(error: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -147,3 +159,14 @@ def make_references(
         states.astype(np.int8),
         {name: LazyArray(array[:, None].astype(np.float32)) for name, array in values.items()},
     )
+
+
+def with_signal(table: SignalTable, name: str, last: np.ndarray) -> SignalTable:
+    """Return ``table`` with the values of one signal replaced, the same in all snapshots."""
+    stored = np.stack([last] * len(table.snapshots))[None].astype(np.float32)
+    return replace(table, values={**table.values, name: LazyArray(stored)})
+
+
+def with_errors(table: SignalTable, errors: np.ndarray) -> SignalTable:
+    """Return ``table`` with predictions that miss by ``errors`` years."""
+    return with_signal(table, "prediction", table.age + errors)

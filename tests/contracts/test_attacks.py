@@ -11,13 +11,13 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from privoxel.attacks import ATTACKS, CONTROLS, PAPER_TABLE_1, get_attack, list_attacks
+from privoxel.attacks import ATTACKS, CONTROLS, ON_COPIES, PAPER_TABLE_1, get_attack, list_attacks
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, needs_models
 from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
 from tests.tables import leak, make_references, make_table
 
-EVERYONE = list_attacks(with_controls=True)
+EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values())
 NULL_SEEDS = range(6)
 
 
@@ -167,7 +167,7 @@ def test_it_is_described(attack):
 
 def test_members_score_higher_where_the_model_fitted_them_closely(planted):
     truth = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150).target.is_member()
-    for name, attack in ATTACKS.items():
+    for name, attack in {**ATTACKS, **ON_COPIES}.items():
         result = scored(attack, planted)
         called = result.scores > result.threshold
         balanced = (called[truth].mean() + (~called[~truth]).mean()) / 2
@@ -192,7 +192,7 @@ def test_nothing_is_found_where_membership_means_nothing(attack):
         result = scored(attack, (split.target.blinded(), knowledge), seed)
         aucs.append(roc_auc_score(truth, result.scores))
         errors.append(null_standard_error(truth))
-    # The mean of independent tables; four standard errors let 14 attacks pass together.
+    # The mean of independent tables; four standard errors let 30 attacks pass together.
     assert abs(np.mean(aucs) - 0.5) < 4 * np.sqrt(np.sum(np.square(errors))) / len(errors)
 
 
@@ -207,6 +207,8 @@ def test_the_registry_holds_the_rows_of_table_1_and_finds_them_by_name():
     assert len(PAPER_TABLE_1) == 8
     assert all(get_attack(name) is ATTACKS[name] for name in PAPER_TABLE_1)
     assert not set(ATTACKS) & set(CONTROLS)
+    assert not set(ON_COPIES) & (set(ATTACKS) | set(CONTROLS))
+    assert all(get_attack(name) is attack for name, attack in ON_COPIES.items())
     assert [attack.name for attack in list_attacks()] == list(ATTACKS)
     with pytest.raises(TypeError):
         ATTACKS["mine"] = None

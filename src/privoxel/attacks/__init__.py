@@ -10,14 +10,23 @@ from types import MappingProxyType
 from privoxel.attacks import (
     attack_r,
     base_lr,
+    centred,
     covariates,
+    default,
     difficulty,
     forest,
+    influence,
     lira,
     paper,
+    population,
+    quantile,
     rmia,
     shadow_transfer,
+    stability,
+    stacked,
+    svm,
     threshold,
+    tube,
 )
 from privoxel.attacks.base import Attack
 from privoxel.errors import ConfigError
@@ -31,11 +40,29 @@ _SHADOW: tuple[Attack, ...] = (
     shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
     shadow_transfer.ShadowTransfer(paper.COMBINED),
 )
-_ATTACKS: tuple[Attack, ...] = (*threshold.ATTACKS, *forest.ATTACKS, *paper.ATTACKS, *_SHADOW)
+_ATTACKS: tuple[Attack, ...] = (
+    *threshold.ATTACKS,
+    *forest.ATTACKS,
+    *paper.ATTACKS,
+    *centred.ATTACKS,
+    *tube.ATTACKS,
+    *svm.ATTACKS,
+    *population.ATTACKS,
+    *quantile.ATTACKS,
+    *stacked.ATTACKS,
+    *influence.ATTACKS,
+    *default.ATTACKS,
+    *_SHADOW,
+)
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
+
+_ON_COPIES: tuple[Attack, ...] = stability.ATTACKS
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
 """Every attack that is ready to score, by name."""
+
+ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_COPIES})
+"""Attacks on augmented copies of scans, which a run does not make by itself (``signals/augmentation.py``)."""
 
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
@@ -62,7 +89,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **CONTROLS}
+    known = {**ATTACKS, **ON_COPIES, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."

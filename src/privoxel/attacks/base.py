@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from privoxel.arrays import FloatArray
+from privoxel.arrays import Float32Array, FloatArray
 from privoxel.errors import SignalError
-from privoxel.signals.table import SignalTable
+from privoxel.signals.table import PREDICTION, SignalTable
 
 
 class ThreatModel(StrEnum):
@@ -134,3 +134,28 @@ def leaked_table(attack: Attack, target: SignalTable, knowledge: Knowledge) -> S
             f"{int((~members).sum())}. Leak at least one of each."
         )
     return leaked
+
+
+def finite_signal(attack: Attack, table: SignalTable, signal: str) -> Float32Array:
+    """Return ``signal`` of every scan (scans × value axes).
+
+    Raises:
+        SignalError: saying how many scans have values that are not finite.
+    """
+    values = table.read(signal)
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if bad.any():
+        raise SignalError(
+            f"Attack {attack.name} needs finite {signal}, got {int(bad.sum())} scans with others (first "
+            f"in row {int(bad.argmax())}). Extract it again or drop these scans."
+        )
+    return values
+
+
+def finite_errors(attack: Attack, table: SignalTable) -> FloatArray:
+    """Return the signed error, prediction minus age, of every scan (years).
+
+    Raises:
+        SignalError: saying how many scans have a prediction that is not finite.
+    """
+    return finite_signal(attack, table, PREDICTION).astype(np.float64) - table.age

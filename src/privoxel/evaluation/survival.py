@@ -71,7 +71,7 @@ def _paired(first: Evaluated, second: Evaluated) -> tuple[IntArray, IntArray, In
         [np.unique(one.participants[one.members == inside]) for one in (first, second)]
         for inside in (True, False)
     )
-    alike = np.array_equal(*members) and np.array_equal(*others)
+    alike = np.array_equal(members[0], members[1]) and np.array_equal(others[0], others[1])
     if not alike or np.intersect1d(members[0], others[0]).size:
         raise ValueError(
             "surviving_share needs the same members and non-members in both sessions, got others. Keep the "

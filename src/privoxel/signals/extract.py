@@ -28,6 +28,7 @@ from privoxel.progress import Progress
 from privoxel.signals.snapshots import Snapshots
 from privoxel.signals.table import (
     ACTIVATION,
+    AUGMENTED,
     GRADIENT,
     GRADIENT_NORMS,
     PREDICTION,
@@ -310,7 +311,7 @@ def open_table(
     """
     names = [PREDICTION, GRADIENT_NORMS]
     files = {name: folder / signal_file(name) for name in names if (folder / signal_file(name)).exists()}
-    for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT):
+    for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT, AUGMENTED):
         files |= {
             prefix + path.stem.removeprefix(prefix.replace(":", "_")): path
             for path in sorted(folder.glob(f"{prefix.replace(':', '_')}*.npy"))

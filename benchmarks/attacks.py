@@ -1,0 +1,104 @@
+"""Seconds of every attack without reference models on signals of many scans, and of all together.
+
+The signals are made up (members fitted more closely), of the shapes of a 4 mm 3D-CNN; one score is one
+leaked draw. The paper's encoders are left out unless asked for: they are timed apart.
+Run: python benchmarks/attacks.py [--scans 5000] [--leaked 100] [--width quarter|full] [--encoders]
+"""
+
+import argparse
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from privoxel.attacks import ON_COPIES, list_attacks
+from privoxel.attacks.base import Attack, Knowledge
+from privoxel.attacks.paper import ActivationAttack, EncoderAttack
+from privoxel.cohort.base import Covariates, ScanId
+from privoxel.signals.table import LazyArray, SignalTable
+
+SHAPES = {
+    "quarter": {
+        "gradient:conv1": (8, 1, 3, 3, 3),
+        "gradient:conv6": (16, 64, 1, 1, 1),
+        "gradient:output": (1, 16, 1, 1, 1),
+        "activation:conv5": (64, 2, 3, 2),
+    },
+    "full": {
+        "gradient:conv1": (32, 1, 3, 3, 3),
+        "gradient:conv6": (64, 256, 1, 1, 1),
+        "gradient:output": (1, 64, 1, 1, 1),
+        "activation:conv5": (256, 2, 3, 2),
+    },
+}
+TENSORS = 14
+
+
+class Case(NamedTuple):
+    """What is scored and what is known."""
+
+    target: SignalTable
+    knowledge: Knowledge
+    members: np.ndarray
+
+
+def make_case(scans: int, leaked: int, shapes: dict[str, tuple[int, ...]], seed: int) -> Case:
+    """Return a table of ``scans`` people, half of them members, ``leaked`` of each class leaked."""
+    rng = np.random.default_rng(seed)
+    is_member = np.arange(scans) % 2 == 0
+    unfitted = rng.normal(0.5, 4.0, scans)
+    error = unfitted * np.where(is_member, 0.5, 1.0)
+    people = tuple(ScanId(f"{k:05d}") for k in range(scans))
+    age = rng.normal(62.6, 7.4, scans)
+    sites = rng.choice(["a", "b", "c"], scans)
+    covariates = Covariates(people, age, rng.choice(["F", "M"], scans), sites)
+    noise = rng.lognormal(0.0, 0.2, (scans, TENSORS))
+    values = {
+        "prediction": (age + error).astype(np.float32),
+        "gradient-norms": (np.abs(error)[:, None] * noise).astype(np.float32),
+        "augmented:shift": (age[:, None] + unfitted[:, None] + rng.normal(0, 0.3, (scans, 6))).astype(
+            np.float32
+        ),
+    }
+    for name, shape in shapes.items():
+        along = np.multiply.outer(error.astype(np.float32), rng.standard_normal(shape, dtype=np.float32))
+        values[name] = (along + rng.standard_normal(along.shape, dtype=np.float32)).astype(np.float16)
+    lazy = {name: LazyArray(value[None, None]) for name, value in values.items()}
+    table = SignalTable(covariates, ("model",), ("last",), is_member.astype(np.int8)[None], lazy)
+    known = np.arange(scans) < 2 * leaked
+    return Case(table.select(~known).blinded(), Knowledge(leaked=table.select(known)), is_member[~known])
+
+
+def timed(attack: Attack, case: Case) -> tuple[float, float]:
+    """Return seconds and AUC of one score."""
+    started = time.perf_counter()
+    scores = attack.score(case.target, case.knowledge, np.random.default_rng(0)).scores
+    seconds = time.perf_counter() - started
+    order = np.argsort(np.argsort(scores)) + 1.0
+    m, n = int(case.members.sum()), int((~case.members).sum())
+    return seconds, (order[case.members].sum() - m * (m + 1) / 2) / (m * n)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scans", type=int, default=5000)
+    parser.add_argument("--leaked", type=int, default=100)
+    parser.add_argument("--width", choices=sorted(SHAPES), default="quarter")
+    parser.add_argument("--encoders", action="store_true")
+    options = parser.parse_args()
+    case = make_case(options.scans, options.leaked, SHAPES[options.width], 0)
+    total = 0.0
+    print(f"{options.scans} scans, {options.leaked} + {options.leaked} leaked, {options.width} width")
+    print(f"{'attack':24}{'seconds':>9}{'AUC':>8}")
+    for attack in (*list_attacks(), *ON_COPIES.values()):
+        if isinstance(attack, EncoderAttack | ActivationAttack) and not options.encoders:
+            continue
+        seconds, auc = timed(attack, case)
+        total += seconds
+        print(f"{attack.name:24}{seconds:9.2f}{auc:8.3f}")
+    print(f"{'all':24}{total:9.2f}")
+
+
+if __name__ == "__main__":
+    main()
