@@ -20,9 +20,8 @@ from tests.twins.fedavg import fedavg
 from privoxel.cohort.cache import cache_volumes
 from privoxel.cohort.environments import draw_partition
 from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
-from privoxel.models import build_model
+from privoxel.models import build_model, spec_of
 from privoxel.recipes.reproduction.tables import Cell, config_of
-from privoxel.recipes.target import spec_of
 from privoxel.seeding import Streams
 from privoxel.training.allocator import keep_freed_memory
 from privoxel.training.federated.job import Learner

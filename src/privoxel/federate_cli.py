@@ -125,3 +125,73 @@ def reproduce_command(
     console = Console()
     console.print(comparison_table(found.comparison))
     console.print(f"Page: {found.page}", highlight=False, soft_wrap=True)
+
+
+deploy_app = typer.Typer(
+    help="A federation over several machines, on Flower, with TLS.", no_args_is_help=True
+)
+federate_app.add_typer(deploy_app, name="deploy")
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")]
+
+
+@deploy_app.command("keys")
+def deploy_keys(
+    output: Annotated[Path, typer.Option("-o", "--output", help="New folder of the keys.")],
+    learner: Annotated[list[str], typer.Option(help="A learner's name; once for each.")],
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address of the server; once for each.")
+    ] = None,
+) -> None:
+    """Make the authority, the server's certificate and a key pair for each learner."""
+    from privoxel.training.federated import require_flower
+
+    require_flower()
+    from privoxel.training.federated.deployment.keys import make_keys
+
+    made = make_keys(output, host or ["localhost", "127.0.0.1"], learner)
+    typer.echo(f"{len(made)} files in {output}. Give each site ca.pem and its own NAME.key; keep the rest.")
+
+
+@deploy_app.command("server")
+def deploy_server(
+    config: Annotated[Path, typer.Argument(help="The federation, .toml: learners, mean age, model, rounds.")],
+    keys: Annotated[Path, typer.Option(help="Folder made by `deploy keys`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run folder; started again, it goes on.")],
+    host: Host = "127.0.0.1",
+    port: Port = 9440,
+    quiet: Quiet = False,
+) -> None:
+    """Wait for the learners, run the rounds, keep every community model."""
+    from privoxel.training.federated import require_flower
+
+    require_flower()
+    from privoxel.training.federated.deployment.serving import Address, serve
+
+    found = serve(config, output, keys, Address(host, port), progress_bars(quiet=quiet))
+    typer.echo(f"{len(found.participation)} rounds; the last model: {found.rounds[-1]}")
+
+
+@deploy_app.command("learner")
+def deploy_learner(
+    site: Annotated[Path, typer.Argument(help="The site, .toml: name, path of its scans, model, privacy.")],
+    server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
+    certificate: Annotated[Path, typer.Option(help="ca.pem of the federation.")],
+    key: Annotated[Path, typer.Option(help="This site's private key.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for logs.")] = Path("runs/learner"),
+    minutes: Annotated[float | None, typer.Option(min=0, help="Leave after so long; default: stay.")] = None,
+) -> None:
+    """Take part with this machine's scans until interrupted; scans and errors' texts never leave."""
+    from privoxel.errors import ConfigError
+    from privoxel.training.federated import require_flower
+
+    require_flower()
+    from privoxel.training.federated.deployment.joining import join
+    from privoxel.training.federated.deployment.serving import Address
+
+    name, _, port = server.rpartition(":")
+    if not name or not port.isdecimal():
+        raise ConfigError(f"--server needs HOST:PORT, got {server!r}. Correct it.")
+    seconds = None if minutes is None else 60 * minutes
+    join(site, output, Address(name, int(port)), certificate, key, seconds=seconds)

@@ -10,13 +10,13 @@ from privoxel.cohort.splits import Design
 from privoxel.config import parse_config
 from privoxel.errors import ConfigError
 from privoxel.executor import Executor
-from privoxel.models import build_model
+from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import judge
 from privoxel.recipes.plan import attacks_on, chosen_attacks
 from privoxel.recipes.shadows import Fidelity, observe_shadows, shadow_design, unsupported
-from privoxel.recipes.target import TargetPlan, Workplace, spec_of
+from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.store import open_run
 from privoxel.training.loop import load_weights, predict_ages
 from privoxel.training.runtime import Runtime

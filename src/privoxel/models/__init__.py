@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from privoxel.config import ModelConfig
 from privoxel.errors import ModelError
 from privoxel.models.base import AuditableModel, ModelSpec
 from privoxel.models.cnn3d import CNN3D
 from privoxel.models.slice_mean import SliceMean
 from privoxel.seeding import torch_stream
 
-__all__ = ["MODELS", "AuditableModel", "ModelSpec", "build_model"]
+__all__ = ["MODELS", "AuditableModel", "ModelSpec", "build_model", "spec_of"]
 
 MODELS: Mapping[str, Callable[[ModelSpec, Sequence[int], float], AuditableModel]] = MappingProxyType(
     {"cnn3d": CNN3D, "slice-mean": SliceMean}
@@ -43,3 +44,8 @@ def build_model(spec: ModelSpec, grid_shape: Sequence[int], mean_age: float, see
         )
     with torch_stream(seed):
         return MODELS[spec.name](spec, tuple(grid_shape), mean_age)
+
+
+def spec_of(settings: ModelConfig) -> ModelSpec:
+    """Return the network that a ``[[models]]`` or ``[model]`` section describes."""
+    return ModelSpec(**settings.model_dump(include={"name", "width", "head", "scale", "dropout", "axis"}))

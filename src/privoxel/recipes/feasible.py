@@ -7,11 +7,11 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import EXCLUDED, Design, membership_of
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
-from privoxel.models import build_model
+from privoxel.models import build_model, spec_of
 from privoxel.recipes.judging import protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadows import shadow_design, unsupported
-from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
+from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
 

@@ -18,9 +18,9 @@ from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.executor import one_thread
-from privoxel.models import AuditableModel, build_model
+from privoxel.models import AuditableModel, build_model, spec_of
 from privoxel.recipes.shadows import shadow_design, shadow_epochs, shadow_name, unsupported
-from privoxel.recipes.target import TargetPlan, needed_signals, spec_of
+from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
 from privoxel.training.runtime import Runtime

@@ -23,9 +23,9 @@ from privoxel.cohort.shadow_design import ShadowDesign, balanced_design, populat
 from privoxel.config import ModelConfig, RunConfig, TrainingConfig
 from privoxel.errors import ConfigError
 from privoxel.executor import Finished, Job
-from privoxel.models import build_model
+from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
-from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, spec_of
+from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
 from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable

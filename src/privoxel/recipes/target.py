@@ -16,7 +16,7 @@ from privoxel.cohort.splits import Design, membership_of
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import CohortError
 from privoxel.executor import Executor
-from privoxel.models import ModelSpec, build_model
+from privoxel.models import build_model, spec_of
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
 from privoxel.seeding import Streams
@@ -138,11 +138,6 @@ def needed_signals(model: AuditableModel, attacks: Sequence[Attack], extra: Sequ
         wanted |= attack.requires
     wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
     return tuple(sorted(wanted))
-
-
-def spec_of(settings: ModelConfig) -> ModelSpec:
-    """Return the network that a ``[[models]]`` section describes."""
-    return ModelSpec(**settings.model_dump(include={"name", "width", "head", "scale", "dropout", "axis"}))
 
 
 def _trained(

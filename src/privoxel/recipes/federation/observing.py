@@ -13,11 +13,11 @@ from torch import Tensor
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.partitions import UNSEEN, Partition
-from privoxel.models import build_model
+from privoxel.models import build_model, spec_of
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
 from privoxel.recipes.federation.settings import FederateConfig
-from privoxel.recipes.target import OPTIONAL_SIGNALS, spec_of
+from privoxel.recipes.target import OPTIONAL_SIGNALS
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, Membership, SignalTable

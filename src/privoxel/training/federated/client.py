@@ -5,6 +5,7 @@ number in a simulation, by its own configuration in a deployment). The server se
 only; the scans and the seed of a learner's randomness (its noise, too) never leave it.
 """
 
+import logging
 from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
@@ -15,12 +16,15 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import ErrorCode
 
 from privoxel.training.federated.active import ascend
+from privoxel.training.federated.fingerprints import keyed_hashes, mean_quantiles
 from privoxel.training.federated.local import LocalSettings, train_locally
 from privoxel.training.federated.masked import train_masked
 from privoxel.training.federated.noise import numpy_stream
 from privoxel.training.federated.privacy import CentralPrivacy, LocalPrivacy, Privacy, SecureAggregation
 from privoxel.training.federated.records import from_record, load_into, to_record, weights_of
 from privoxel.training.federated.sites import Site
+
+logger = logging.getLogger(__name__)
 
 ARRAYS = "arrays"
 CONFIG = "config"
@@ -46,16 +50,7 @@ def client_app(find: Find, privacy: Privacy | None = None, *, tells_reasons: boo
     @app.query(ROSTER)
     def tell(message: Message, context: Context) -> Message:
         site = find(context)
-        people = len(set(site.cohort.covariates.participant_index[site.rows].tolist()))
-        identity = ConfigRecord(
-            {
-                "learner": site.name,
-                "scans": len(site.rows),
-                "participants": people,
-                "grid": repr(site.cohort.grid),
-            }
-        )
-        return Message(RecordDict({IDENTITY: identity}), reply_to=message)
+        return Message(RecordDict({IDENTITY: _identity(site)}), reply_to=message)
 
     @app.train(mods=_mods(find, privacy))
     def train(message: Message, context: Context) -> Message:
@@ -65,6 +60,22 @@ def client_app(find: Find, privacy: Privacy | None = None, *, tells_reasons: boo
         return _train(site, message)
 
     return app
+
+
+def _identity(site: Site) -> ConfigRecord:
+    """Return what a site says of itself: counts, grid, mean quantiles, and keyed hashes if it opted in."""
+    people = len(set(site.cohort.covariates.participant_index[site.rows].tolist()))
+    secret = site.shared.secret
+    return ConfigRecord(
+        {
+            "learner": site.name,
+            "scans": len(site.rows),
+            "participants": people,
+            "grid": repr(site.cohort.grid),
+            "quantiles": mean_quantiles(site.cohort, site.rows) if len(site.rows) else [],
+            "hashes": [] if secret is None else keyed_hashes(site.cohort, site.rows, secret),
+        }
+    )
 
 
 def _train(site: Site, message: Message) -> Message:
@@ -86,6 +97,8 @@ def _telling(tells_reasons: bool) -> Mod:
             return call_next(message, context)
         except Exception as error:  # whatever a learner's failure is, the round goes on
             kind = type(error).__name__
+            if not tells_reasons:
+                logger.exception("The site could not answer %s", message.metadata.message_type)
             reason = f"{kind}: {error}" if tells_reasons else kind
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from privoxel.errors import FederationError
 from privoxel.training.federated.client import IDENTITY, ROSTER
+from privoxel.training.federated.fingerprints import prepared_otherwise, shared_images
 
 INTERVAL_SECONDS = 0.5
 ANSWER_SECONDS = 600.0
@@ -27,6 +28,8 @@ class Roster:
     names: dict[int, str] = field(default_factory=dict)
     scans: dict[str, int] = field(default_factory=dict)
     grids: dict[str, str] = field(default_factory=dict)
+    quantiles: dict[str, list[float]] = field(default_factory=dict)
+    hashes: dict[str, list[str]] = field(default_factory=dict)
 
     def online(self, grid: Grid) -> dict[int, str]:
         """Return the learners that are connected now, by node.
@@ -69,6 +72,8 @@ class Roster:
             self.names[reply.metadata.src_node_id] = name
             self.scans[name] = int(str(identity["scans"]))
             self.grids[name] = str(identity["grid"])
+            self.quantiles[name] = _numbers(identity["quantiles"])
+            self.hashes[name] = _texts(identity["hashes"])
         self._check()
 
     def _check(self) -> None:
@@ -85,3 +90,26 @@ class Roster:
                 f"The federation needs one voxel grid at every learner, got {listed}. "
                 "Prepare the scans of all learners with the same settings."
             )
+        shared = shared_images({name: self.hashes.get(name, []) for name in self.expected})
+        if shared:
+            listed = ", ".join(f"{count} at {a} and {b}" for (a, b), count in shared.items())
+            raise FederationError(
+                f"The federation needs every person at one learner, got the same image twice: {listed}. "
+                "Let these learners find out whose they are, and keep them at one."
+            )
+        known = {name: self.quantiles[name] for name in self.expected if self.quantiles.get(name)}
+        far = prepared_otherwise(known)
+        if far:
+            listed = ", ".join(f"{name} ({distance:.2f} SD away)" for name, distance in far.items())
+            raise FederationError(
+                f"The federation needs scans prepared alike, got other intensities at {listed}. "
+                "Compare brain extraction, normalisation and registration of these learners."
+            )
+
+
+def _numbers(value: object) -> list[float]:
+    return [float(one) for one in value] if isinstance(value, list) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []

@@ -30,6 +30,7 @@ class Sites:
     streams: Streams
     runtime: Runtime
     ascent: Ascent | None = None
+    secret: bytes | None = None
 
     @cached_property
     def model(self) -> nn.Module:

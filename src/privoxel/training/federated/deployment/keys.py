@@ -1,0 +1,134 @@
+"""Certificates and keys of a deployment: one authority, the server's certificate, a key pair a learner.
+
+Made once where the federation is coordinated. ``ca.pem`` goes to every site with that site's own private
+key; ``ca.key`` and ``server.key`` never leave; the server keeps the learners' public keys.
+"""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from privoxel.errors import FederationError
+
+CERTIFICATE_DAYS = 730
+AUTHORITY, SERVER = "ca", "server"
+
+
+def make_keys(folder: Path, hosts: Sequence[str], learners: Sequence[str]) -> tuple[Path, ...]:
+    """Write a new authority, the server's certificate for ``hosts``, and a key pair for each learner.
+
+    Raises:
+        FederationError: if the folder holds an authority already; its certificates are in use.
+    """
+    if (folder / f"{AUTHORITY}.pem").exists():
+        raise FederationError(
+            f"Keys need a new folder, got {folder}, which has an authority. Choose another --output."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    authority, certificate = _authority()
+    made = [_write(folder / f"{AUTHORITY}.key", _pem(authority), secret=True)]
+    made.append(_write(folder / f"{AUTHORITY}.pem", certificate.public_bytes(serialization.Encoding.PEM)))
+    made += _server(folder, hosts, authority, certificate)
+    for learner in learners:
+        made += _learner(folder, learner)
+    return tuple(made)
+
+
+def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "privoxel federation")])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        _builder(name, name, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate
+
+
+def _server(
+    folder: Path, hosts: Sequence[str], authority: ec.EllipticCurvePrivateKey, issuer: x509.Certificate
+) -> list[Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+    certificate = (
+        _builder(name, issuer.subject, key)
+        .add_extension(x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(signer, critical=False)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .sign(authority, hashes.SHA256())
+    )
+    return [
+        _write(folder / f"{SERVER}.key", _pem(key), secret=True),
+        _write(folder / f"{SERVER}.pem", certificate.public_bytes(serialization.Encoding.PEM)),
+    ]
+
+
+def _learner(folder: Path, name: str) -> list[Path]:
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return [
+        _write(folder / f"{name}.key", private, secret=True),
+        _write(folder / f"{name}.pub", public),
+    ]
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=CERTIFICATE_DAYS))
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes, *, secret: bool = False) -> Path:
+    path.touch(mode=0o600 if secret else 0o644)
+    path.write_bytes(content)
+    return path

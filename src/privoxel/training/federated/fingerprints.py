@@ -1,0 +1,55 @@
+"""What a site may say of its images so that others can tell a shared person or another preprocessing.
+
+Keyed hashes leave a site only if it opts in, with a secret that the server does not have; quantiles of the
+normalised intensities, averaged over scans, say how images were prepared and nothing about a person.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from privoxel.arrays import IntArray
+from privoxel.cohort.base import Cohort
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+SCANS = 20
+FARTHEST = 0.5
+"""SDs of a scan's voxels by which a site's mean quantiles may lie from the median of the others."""
+
+
+def keyed_hashes(cohort: Cohort, rows: IntArray, secret: bytes) -> list[str]:
+    """Return one keyed hash (HMAC-SHA256) for each image at ``rows``, sorted: their order tells nothing."""
+    return sorted(
+        hmac.new(secret, cohort.volume(int(row)).tobytes(), hashlib.sha256).hexdigest() for row in rows
+    )
+
+
+def mean_quantiles(cohort: Cohort, rows: IntArray) -> list[float]:
+    """Return the intensity quantiles of the first scans at ``rows``, averaged, in SDs of a scan's voxels."""
+    found = [np.quantile(cohort.volume(int(row)), QUANTILES) for row in rows[:SCANS]]
+    return [float(value) for value in np.mean(found, axis=0)]
+
+
+def shared_images(hashes: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], int]:
+    """Return the number of images that two sites both hold, by pair of sites, where there are any."""
+    sets = {name: set(values) for name, values in hashes.items() if values}
+    counts = {pair: len(sets[pair[0]] & sets[pair[1]]) for pair in combinations(sets, 2)}
+    return {pair: count for pair, count in counts.items() if count}
+
+
+def prepared_otherwise(quantiles: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the sites whose quantiles lie far from the median of the other sites, and how far (SDs).
+
+    With two sites neither can be told to be the odd one: both are named.
+    """
+    far = {}
+    for name, values in quantiles.items():
+        others = [other for site, other in quantiles.items() if site != name]
+        if others:
+            distance = float(np.abs(np.asarray(values) - np.median(others, axis=0)).max())
+            if distance > FARTHEST:
+                far[name] = distance
+    return far
