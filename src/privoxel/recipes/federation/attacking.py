@@ -29,6 +29,7 @@ from privoxel.seeding import Streams
 from privoxel.signals.table import Membership, SignalTable
 
 AGE, AGE_LOGISTIC, COVARIATES = "age", "age-logistic", "covariates"
+ANY_ROUND = "any-round"
 CONTROLS = (AGE, AGE_LOGISTIC, COVARIATES)
 
 
@@ -42,7 +43,7 @@ class Scores(NamedTuple):
 class Attackers(NamedTuple):
     """Scores of every attack by every learner that took part.
 
-    ``attacks`` maps names (``set-3``, ``age``, ``covariates``) to scores over the last rounds together,
+    ``attacks`` maps names (``set-3``, ``any-round``, ``age``, ``covariates``) to scores over the last rounds together,
     ``rounds`` numbers of rounds to scores on that round's model alone. ``judged`` are the unseen scans
     that no attacker knew.
     """
@@ -84,10 +85,10 @@ def attack_federation(site: Site, watched: Watched) -> Attackers:
     ]
     found = _run(site, jobs)
     size = len(learners)
-    scores = {
-        name: _gather(site, jobs, found, slice(k * size, (k + 1) * size))
-        for k, (name, *_) in enumerate(plans)
-    }
+    parts = {name: slice(k * size, (k + 1) * size) for k, (name, *_) in enumerate(plans)}
+    scores = {name: _gather(site, jobs[part], found[part]) for name, part in parts.items()}
+    part = parts[f"set-{site.config.attack.primary}"]
+    scores[ANY_ROUND] = _gather(site, jobs[part], found[part], any_round=True)
     return Attackers(
         learners,
         {name: scores[name] for name in scores if not name.startswith("round-")},
@@ -161,8 +162,11 @@ def _attack(job: _Job) -> LearnerScores:
     )
 
 
-def _gather(site: Site, jobs: Sequence[_Job], found: Sequence[LearnerScores], part: slice) -> Scores:
-    values = np.full((len(jobs[part]), len(site.cohort)), np.nan)
-    for row, job, scores in zip(values, jobs[part], found[part], strict=True):
-        row[job.judged] = scores.averaged
-    return Scores(values, np.array([scores.threshold for scores in found[part]]))
+def _gather(
+    site: Site, jobs: Sequence[_Job], found: Sequence[LearnerScores], *, any_round: bool = False
+) -> Scores:
+    """Return the scores of every attacker: averaged over the rounds, or the largest of any round."""
+    values = np.full((len(jobs), len(site.cohort)), np.nan)
+    for row, job, scores in zip(values, jobs, found, strict=True):
+        row[job.judged] = scores.by_round.max(axis=0) if any_round else scores.averaged
+    return Scores(values, np.array([scores.threshold for scores in found]))

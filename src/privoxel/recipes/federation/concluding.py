@@ -28,6 +28,7 @@ from privoxel.evaluation.results import CohortSummary, Metric, Utility
 from privoxel.recipes.federation.attacking import (
     AGE,
     AGE_LOGISTIC,
+    ANY_ROUND,
     CONTROLS,
     COVARIATES,
     Attackers,
@@ -173,6 +174,8 @@ def _matrices(site: Site, attackers: Attackers, judge: Judge, matched: Judge) ->
             AUC,
         )
     )
+    largest = judge.accuracies(attackers.attacks[ANY_ROUND])
+    found.append(_matrix(site, ANY_ROUND, f"{title}: largest logit of any round", "attack", largest))
     controls = {name: judge.accuracies(attackers.attacks[name]) for name in CONTROLS}
     found += [_matrix(site, name, TITLES[name], "control", controls[name]) for name in CONTROLS]
     best = strongest(controls)
