@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 class Attackers(NamedTuple):
     """Scores of every attack by every learner that took part.
 
-    ``attacks`` maps names (``set-3``, ``any-round``, ``age``, ``covariates``) to scores over the last rounds together,
+    ``attacks`` maps names (``set-3``, ``any-round``, ``age``) to scores over the last rounds together,
     ``rounds`` numbers of rounds to scores on that round's model alone. ``judged`` are the unseen scans
     that no attacker knew.
     """
