@@ -91,3 +91,19 @@ def test_a_learner_that_never_connects_is_absent_and_the_others_go_on(tmp_path):
     (entry,) = conduct(None, job, tmp_path, expected=("north", "south", "west", "east")).participation
     assert entry.took_part == ("north", "south", "west")
     assert entry.absent == ("east",)
+
+
+def test_an_image_at_two_sites_ends_the_federation_before_it_starts():
+    nodes = Nodes(Answer(1, "north"), Answer(2, "west"))
+    nodes.answers[1].identity["hashes"] = ["aa", "bb"]
+    nodes.answers[2].identity["hashes"] = ["bb", "cc"]
+    with pytest.raises(FederationError, match=r"same image twice: 1 at north and west\."):
+        roster.Roster(("north", "west")).online(nodes)
+
+
+def test_a_site_that_prepared_its_scans_otherwise_is_named():
+    nodes = Nodes(Answer(1, "north"), Answer(2, "west"), Answer(3, "south"))
+    for node, values in ((1, [0.0, 1.0]), (2, [0.0, 1.1]), (3, [0.9, 1.0])):
+        nodes.answers[node].identity["quantiles"] = values
+    with pytest.raises(FederationError, match=r"prepared alike, got other intensities at south \(0\.90 SD"):
+        roster.Roster(("north", "west", "south")).online(nodes)

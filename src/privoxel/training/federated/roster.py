@@ -72,8 +72,8 @@ class Roster:
             self.names[reply.metadata.src_node_id] = name
             self.scans[name] = int(str(identity["scans"]))
             self.grids[name] = str(identity["grid"])
-            self.quantiles[name] = _numbers(identity["quantiles"])
-            self.hashes[name] = _texts(identity["hashes"])
+            self.quantiles[name] = _numbers(identity.get("quantiles"))
+            self.hashes[name] = _texts(identity.get("hashes"))
         self._check()
 
     def _check(self) -> None:
