@@ -14,6 +14,8 @@ from privoxel.errors import ConfigError
 if TYPE_CHECKING:
     from privoxel.progress import Progress
 
+DONE, FINDING, WRONG_USE, INTERRUPTED = 0, 1, 2, 3
+
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Run folder; default: a new one under runs/.")
 ]

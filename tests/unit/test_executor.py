@@ -53,7 +53,8 @@ def test_a_killed_worker_costs_one_job_and_not_the_run(executor, tmp_path):
     assert executor.run(todo, keep=Finished(tmp_path / "done", "x")) == ["victim", *names]
     assert jobs.starts(tmp_path, "victim") == 2
     repeated = sum(jobs.starts(tmp_path, name) - 1 for name in names)
-    assert repeated <= (0 if executor.backend == "ray" else 2)  # loky gives up its whole pool
+    # loky gives up its whole pool: what was running or not yet collected is repeated, each once at most.
+    assert repeated <= (0 if executor.backend == "ray" else len(names))
 
 
 @pytest.mark.parametrize("executor", PARALLEL)

@@ -72,10 +72,21 @@ def _identity(site: Site) -> ConfigRecord:
             "scans": len(site.rows),
             "participants": people,
             "grid": repr(site.cohort.grid),
-            "quantiles": mean_quantiles(site.cohort, site.rows) if len(site.rows) else [],
+            "quantiles": _quantiles(site),
             "hashes": [] if secret is None else keyed_hashes(site.cohort, site.rows, secret),
         }
     )
+
+
+def _quantiles(site: Site) -> list[float]:
+    """Return the site's mean quantiles; none where scans cannot be read: the site says so when it trains."""
+    if not len(site.rows):
+        return []
+    try:
+        return mean_quantiles(site.cohort, site.rows)
+    except Exception:  # whatever a reader raises
+        logger.exception("The site's scans could not be read for their quantiles")
+        return []
 
 
 def _train(site: Site, message: Message) -> Message:

@@ -46,8 +46,9 @@ def prepared_otherwise(quantiles: Mapping[str, Sequence[float]]) -> dict[str, fl
     With two sites neither can be told to be the odd one: both are named.
     """
     far = {}
-    for name, values in quantiles.items():
-        others = [other for site, other in quantiles.items() if site != name]
+    finite = {name: values for name, values in quantiles.items() if np.isfinite(values).all()}
+    for name, values in finite.items():
+        others = [other for site, other in finite.items() if site != name]
         if others:
             distance = float(np.abs(np.asarray(values) - np.median(others, axis=0)).max())
             if distance > FARTHEST:
