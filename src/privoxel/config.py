@@ -86,7 +86,7 @@ class SignalConfig(Section):
     extra: tuple[str, ...] = ()
     batch_size: Count = Field(0, description="scans of a pass; 0 takes what fits into the memory")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16 changes gradients by up to 2 % (docs/signals.md)"
+        "float32", description="bfloat16 only where the device's kernels are sound (docs/signals.md)"
     )
     memory: Annotated[str, Field(pattern=MEMORY_PATTERN)] = Field(
         "4GiB", description="what a pass may take, such as 512MiB or 4GiB"

@@ -7,6 +7,7 @@ from privoxel.gradients.batching import fewest_scans, suggest_batch
 from privoxel.gradients.one_pass import Extractor
 from privoxel.models import ModelSpec, build_model
 from privoxel.progress import Silent
+from privoxel.signals import extract as extraction_module
 from privoxel.signals.extract import HALF_MAX, MEMORY, Extraction, extract, open_table, total_norm
 from privoxel.training.loop import save_weights
 from tests.conftest import make_cohort
@@ -217,18 +218,28 @@ def test_projections_and_products_without_a_target_are_named(tmp_path, name):
         extracted(tmp_path, ("prediction", name))
 
 
-BFLOAT16_ERROR = 0.1  # of a scan's largest norm; the smallest nets are the worst
-
-
-def test_bfloat16_keeps_norms_predictions_and_their_order(tmp_path):
-    (path,) = snapshots_of(tmp_path, make_model(1))
+def extracted_twice(folder):
+    """Return norms and fallbacks in single and in half precision."""
+    (path,) = snapshots_of(folder, make_model(1))
     found = []
     for half in (False, True):
         wanted = Extraction(("prediction", "gradient-norms"), bfloat16=half)
-        folder = tmp_path / f"half-{half}"
-        extract(make_model(0), [path], COHORT, wanted, folder=folder, progress=Silent())
-        found.append((np.load(folder / "prediction.npy")[0, 0], np.load(folder / "gradient-norms.npy")[0, 0]))
-    (exact, norms), (rounded, half_norms) = found
-    assert not np.array_equal(norms, half_norms)
-    np.testing.assert_allclose(rounded, exact, atol=0.02 * np.ptp(COHORT.covariates.age))
-    assert (np.abs(half_norms - norms) < BFLOAT16_ERROR * norms.max(1, keepdims=True)).all()
+        place = folder / f"half-{half}"
+        done = extract(make_model(0), [path], COHORT, wanted, folder=place, progress=Silent())
+        found.append((np.load(place / "gradient-norms.npy"), done.fallbacks))
+    return found
+
+
+def test_bfloat16_is_not_used_where_its_kernels_are_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction_module, "bf16_is_sound", lambda device: device.type == "cuda")
+    (exact, none), (same, reasons) = extracted_twice(tmp_path)
+    np.testing.assert_array_equal(exact, same)
+    assert none == {}
+    assert reasons == {"bfloat16": extraction_module.BROKEN_HALF}
+
+
+def test_bfloat16_is_used_where_its_kernels_are_sound(tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction_module, "bf16_is_sound", lambda device: device.type == "cpu")
+    (exact, _), (rounded, reasons) = extracted_twice(tmp_path)
+    assert not np.array_equal(exact, rounded)
+    assert reasons == {}

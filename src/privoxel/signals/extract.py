@@ -37,10 +37,12 @@ from privoxel.signals.table import (
     LazyArray,
     SignalTable,
 )
+from privoxel.training.device import bf16_is_sound
 from privoxel.training.runtime import Runtime
 
 HALF_MAX = 65504.0
 MEMORY = 4 * 2**30
+BROKEN_HALF = "this device's kernels failed the self-check, so float32 was used"
 
 
 @final
@@ -160,6 +162,7 @@ def extract(
     fewest = fewest_scans(model, volumes)
     batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device, fewest)
     shared = shared_layers(model, weights, extraction)
+    half = extraction.bfloat16 and bf16_is_sound(volumes.device)
     with progress.task("signals", len(snapshots) * len(cohort)) as task:
         for start in range(0, len(cohort), batch_size):
             rows = np.arange(start, min(start + batch_size, len(cohort)))
@@ -167,11 +170,12 @@ def extract(
             maps = model.entered(volumes, shared) if shared else None
             for k in range(len(snapshots)):
                 weights.use(k)
-                for part in _passes(_Work(model, extractor, shared, extraction), volumes, ages, maps):
+                for part in _passes(_Work(model, extractor, shared, half), volumes, ages, maps):
                     for name, values in part.values.items():
                         sink.write(name, k, rows[part.rows], values)
                 task.advance(len(rows))
-    return Extracted(sink.close(), tensors, sink.clipped, batch_size, size, extractor.fallbacks)
+    reasons = extractor.fallbacks | ({} if half == extraction.bfloat16 else {"bfloat16": BROKEN_HALF})
+    return Extracted(sink.close(), tensors, sink.clipped, batch_size, size, reasons)
 
 
 def _batch(cohort: Cohort, rows: IntArray, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -193,7 +197,7 @@ class _Work(NamedTuple):
     model: AuditableModel
     extractor: Extractor
     shared: tuple[str, ...]
-    extraction: Extraction
+    bfloat16: bool
 
 
 def shared_layers(model: AuditableModel, weights: Snapshots, extraction: Extraction) -> tuple[str, ...]:
@@ -237,7 +241,7 @@ def _signals_of(
     work: _Work, volumes: Tensor, ages: Tensor, maps: Tensor | None
 ) -> dict[str, npt.NDArray[Any]]:
     later = None if maps is None else lambda _: work.model.left(maps, work.shared)
-    half = torch.autocast(volumes.device.type, torch.bfloat16) if work.extraction.bfloat16 else nullcontext()
+    half = torch.autocast(volumes.device.type, torch.bfloat16) if work.bfloat16 else nullcontext()
     with half:
         found = work.extractor(volumes, ages, forward=later)
     values = {PREDICTION: found.prediction}
