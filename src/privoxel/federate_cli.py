@@ -161,12 +161,21 @@ def deploy_server(
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder; started again, it goes on.")],
     host: Host = "127.0.0.1",
     port: Port = 9440,
+    trust_network: Annotated[
+        bool, typer.Option("--trust-network", help="Listen beyond this machine: see docs/deployment.md.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Wait for the learners, run the rounds, keep every community model."""
+    from privoxel.errors import ConfigError
     from privoxel.training.federated import require_flower
 
     require_flower()
+    if host not in {"127.0.0.1", "localhost"} and not trust_network:
+        raise ConfigError(
+            f"--host {host} needs --trust-network: Flower's control interface shares this port and asks "
+            "nobody who they are. Let only the learners reach it (tunnel, private network, firewall)."
+        )
     from privoxel.training.federated.deployment.serving import Address, serve
 
     found = serve(config, output, keys, Address(host, port), progress_bars(quiet=quiet))

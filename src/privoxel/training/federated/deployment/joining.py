@@ -75,10 +75,12 @@ def join(
         with running(command, variables, log) as process:
             _watch(process, seconds)
             code = process.poll()
-        if code in {None, 0, STOPPED}:
+        if code in {None, STOPPED}:
             return
+        if code == 0:  # the server let it go, as a restarted one does: ask again
+            patience = time.monotonic() + RETRY_SECONDS
         refusal = _refusal(log, start)
-        if refusal not in PASSING or time.monotonic() > patience:
+        if (code and refusal not in PASSING) or time.monotonic() > patience:
             raise FederationError(f"Site {config.name} is not part of the federation: {refusal}.")
         time.sleep(RETRY_INTERVAL)
 

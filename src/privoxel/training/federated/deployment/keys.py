@@ -17,11 +17,14 @@ from cryptography.x509.oid import NameOID
 from privoxel.errors import FederationError
 
 CERTIFICATE_DAYS = 730
+LOOPBACK = ("localhost", "127.0.0.1")
 AUTHORITY, SERVER = "ca", "server"
 
 
 def make_keys(folder: Path, hosts: Sequence[str], learners: Sequence[str]) -> tuple[Path, ...]:
     """Write a new authority, the server's certificate for ``hosts``, and a key pair for each learner.
+
+    The certificate holds for the server's own machine too: Flower's programs there talk to each other.
 
     Raises:
         FederationError: if the folder holds an authority already; its certificates are in use.
@@ -34,7 +37,8 @@ def make_keys(folder: Path, hosts: Sequence[str], learners: Sequence[str]) -> tu
     authority, certificate = _authority()
     made = [_write(folder / f"{AUTHORITY}.key", _pem(authority), secret=True)]
     made.append(_write(folder / f"{AUTHORITY}.pem", certificate.public_bytes(serialization.Encoding.PEM)))
-    made += _server(folder, hosts, authority, certificate)
+    everywhere = tuple(dict.fromkeys((*hosts, *LOOPBACK)))
+    made += _server(folder, everywhere, authority, certificate)
     for learner in learners:
         made += _learner(folder, learner)
     return tuple(made)
