@@ -100,7 +100,7 @@ def _squared_deviations(maps: Tensor, mean: Tensor) -> Tensor:
     """
     lines, (centre,), axis = _lines(maps, mean)
     over = tuple(range(axis, lines.dim() - (axis == 1)))
-    slabs = max(1, maps.nbytes // SLAB_BYTES) if maps.device.type == "cpu" else 1
+    slabs = max(1, maps.numel() * maps.element_size() // SLAB_BYTES) if maps.device.type == "cpu" else 1
     parts = torch.split(lines, -(-lines.shape[axis] // slabs), dim=axis)
     total = torch.stack([(part - centre).square_().sum(over) for part in parts]).sum(0)
     if axis == 1:
