@@ -65,7 +65,7 @@ def start(*arguments, folder):
 def learner(name, port, folder, keys="keys"):
     return start(
         "learner", f"{name}.toml", "--server", f"127.0.0.1:{port}", "--certificate", f"{keys}/ca.pem",
-        "--key", f"{keys}/{name}.key", "-o", f"at-{name}", folder=folder,
+        "--key", f"{keys}/{name}.key", "-o", f"at-{name}-{keys}", folder=folder,
     )  # fmt: skip
 
 

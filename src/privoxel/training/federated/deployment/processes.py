@@ -1,5 +1,6 @@
 """Flower's own programs as child processes: started with telemetry off, stopped with all their children."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -79,7 +80,30 @@ def _interrupted_when_terminated() -> Iterator[None]:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a program and everything that it started, first politely."""
+    """End a program and everything that it started, first politely.
+
+    Flower's SuperExec starts in a session of its own: what the process group does not hold is ended by its
+    number.
+    """
+    started = _descendants(process.pid)
+    _end_group(process)
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that ``pid`` and its children started, where the system tells (Linux)."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text(encoding="ascii").split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -88,7 +112,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         end = time.monotonic() + STOP_SECONDS
         while time.monotonic() < end and _is_alive(process):
             time.sleep(0.1)
-    process.wait()
 
 
 def _is_alive(process: "subprocess.Popen[bytes]") -> bool:
