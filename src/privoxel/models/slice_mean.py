@@ -72,13 +72,20 @@ class SliceMean(AuditableModel):
         self._initialise(head)
 
     def _initialise(self, head: AgeHead) -> None:
-        """Set the paper's initial weights (its code, not its text, names them)."""
+        """Set the paper's initial weights (its code, not its text, names them).
+
+        The scaled head has Kaiming's in its hidden layer too: with the paper's small ones every hidden unit
+        has the same sign for all scans, and Adam can switch all of them off before anything is learned.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for layer in self.layers[:-1]:
             nn.init.zeros_(self.get_parameter(f"{layer}.bias"))
-        nn.init.normal_(self.hidden.weight, 0.0, HIDDEN_WEIGHT_SD)
+        if head.kind == "scaled":
+            nn.init.kaiming_normal_(self.hidden.weight)
+        else:
+            nn.init.normal_(self.hidden.weight, 0.0, HIDDEN_WEIGHT_SD)
         start_at_mean_age(self.output, head)
 
     def enter(self, volumes: Tensor) -> Tensor:
