@@ -58,8 +58,8 @@ def clipped_sum(model, rows, clip):
             for g, p in zip(gradients, model.parameters(), strict=True)
         ]
         size = math.sqrt(sum(float(g.square().sum()) for g in gradients))
-        for mine, gradient in zip(total, gradients, strict=True):
-            mine += gradient * min(1.0, clip / size)
+        factor = min(1.0, clip / size)
+        total = [mine + gradient * factor for mine, gradient in zip(total, gradients, strict=True)]
     return total
 
 
@@ -77,7 +77,8 @@ def test_a_step_without_noise_moves_by_the_clipped_gradients(name, clipping, mem
     expected = clipped_sum(make_model(name), rows, clip)
     residual = steps.update(rows)
     assert residual.shape == (5,)
-    moved = torch.cat([(a - b.double()).flatten() for a, b in zip(before, model.parameters(), strict=True)]).detach()
+    after = [p.detach().double() for p in model.parameters()]
+    moved = torch.cat([(a - b).flatten() for a, b in zip(before, after, strict=True)])
     wanted = torch.cat([e.flatten() for e in expected]).detach() * 1e-2 / 4  # learning rate / expected batch
     assert float((moved - wanted).norm() / wanted.norm()) < 1e-3
     assert float(wanted.norm()) <= len(rows) * clip * 1e-2 / 4
@@ -181,9 +182,8 @@ def test_models_that_couple_scans_are_refused_with_the_reason():
     model = nn.Sequential(
         nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2), nn.InstanceNorm3d(2, track_running_stats=True)
     )
-    with pytest.raises(ModelError, match=r"1 \(BatchNorm3d\).*others of its batch.*2 \(InstanceNorm3d\)") as e:
+    with pytest.raises(ModelError, match=r"1 \(BatchNorm3d\).*others of its batch.*2 \(Inst.*GroupNorm"):
         check_model(model)
-    assert "GroupNorm" in str(e.value)
     check_model(make_model())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privoxel.arrays import IntArray
+from privoxel.arrays import FloatArray, IntArray
 from privoxel.errors import ConfigError
 from privoxel.seeding import Streams
 
@@ -112,12 +112,12 @@ class _Cipher:
         noise = torch.from_numpy(np.asarray(total) * (sd / np.sqrt(SUMMED)))
         return noise.reshape(like.shape).to(like)
 
-    def _uniform(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _uniform(self, count: int) -> FloatArray:
         """Return numbers in [0, 1), of 53 random bits each."""
         bits = np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
-        return (bits >> np.uint64(11)) * 2.0**-53
+        return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
-    def _box_muller(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _box_muller(self, count: int) -> FloatArray:
         half = -(-count // 2)
         radius = np.sqrt(-2.0 * np.log1p(-self._uniform(half)))
         angle = 2.0 * np.pi * self._uniform(half)
