@@ -22,7 +22,7 @@ from privoxel.config import ModelConfig, TrainingConfig
 from privoxel.executor import Executor, Job
 from privoxel.recipes.shadows import ShadowTraining, train_shadow
 from privoxel.seeding import Streams
-from privoxel.training.loop import TrainingFolders
+from privoxel.training.job import TrainingFolders
 from privoxel.training.runtime import Runtime
 
 

@@ -38,7 +38,8 @@ from privoxel.progress import Silent
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract
 from privoxel.training.allocator import keep_freed_memory
-from privoxel.training.loop import TrainingFolders, TrainingJob, TrainingSet, save_weights, train
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import save_weights, train
 from privoxel.training.runtime import Runtime
 
 FORMATS = ("channels_last", "contiguous")

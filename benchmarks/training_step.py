@@ -23,7 +23,8 @@ from privoxel.models import AuditableModel, ModelSpec, build_model
 from privoxel.models.base import to_memory_format
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
-from privoxel.training.loop import TrainingFolders, TrainingJob, TrainingSet, train
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import train
 from privoxel.training.runtime import choose_runtime
 
 BATCH = 8

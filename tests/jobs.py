@@ -12,7 +12,8 @@ from privoxel.config import TrainingConfig
 from privoxel.models import ModelSpec, build_model
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
-from privoxel.training.loop import TrainingFolders, TrainingJob, TrainingSet, train
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import train
 from privoxel.training.runtime import Runtime
 from tests.conftest import make_cohort
 

@@ -28,6 +28,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def bytes_of(memory: str) -> int:
+    """Return the bytes of a size.
+
+    >>> bytes_of("1.5GiB")
+    1610612736
+    """
+    return int(float(memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[memory[-3:]])
+
+
 class CohortConfig(Section):
     """Which scans: simulated ones, or those of the folder or table given by ``--cohort``."""
 
@@ -71,6 +80,7 @@ class TrainingConfig(Section):
     batch_size: Positive = 8
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    optimiser: Literal["adam", "sgd"] = "adam"
     snapshot_every: Positive = Field(
         10, description="epochs between snapshots; the last epoch is always kept"
     )
@@ -78,6 +88,38 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     threads: Count = Field(0, description="CPU threads; 0 takes all")
+
+
+class PrivacyConfig(Section):
+    """Differentially private training (docs/private-training.md); the defaults of δ are the paper's (5.1)."""
+
+    epsilon: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="target; the noise is chosen for it"
+    )
+    noise_multiplier: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="SD of the noise over clip"
+    )
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest norm of a participant's gradient")
+    clipping: Literal["per-sample", "ghost"] = "per-sample"
+    accountant: Literal["auto", "rdp", "prv"] = "auto"
+    randomness: Literal["secret", "secure", "seeded"] = Field(
+        "secret", description="seeded follows from the run's seed: for experiments, not for a release"
+    )
+    memory: Annotated[str, Field(pattern=MEMORY_PATTERN)] = Field(
+        "2GiB", description="what the gradients of a part of a batch may take"
+    )
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` in bytes."""
+        return bytes_of(self.memory)
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "PrivacyConfig":
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give one of epsilon and noise_multiplier")
+        return self
 
 
 class SignalConfig(Section):
@@ -95,7 +137,7 @@ class SignalConfig(Section):
     @property
     def memory_bytes(self) -> int:
         """``memory`` in bytes."""
-        return int(float(self.memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[self.memory[-3:]])
+        return bytes_of(self.memory)
 
 
 class ShadowConfig(Section):
@@ -183,6 +225,7 @@ class RunConfig(Section):
     split: SplitConfig = SplitConfig()
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = (ModelConfig(),)
     training: TrainingConfig = TrainingConfig()
+    privacy: PrivacyConfig | None = None
     signals: SignalConfig = SignalConfig()
     attacks: AttackConfig = AttackConfig()
     shadows: ShadowConfig = ShadowConfig()

@@ -8,15 +8,8 @@ from privoxel.errors import ModelError
 from privoxel.models import ModelSpec, build_model
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
-from privoxel.training.loop import (
-    TrainingFolders,
-    TrainingJob,
-    TrainingSet,
-    load_weights,
-    predict_ages,
-    save_weights,
-    train,
-)
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import load_weights, predict_ages, save_weights, train
 from privoxel.training.runtime import Runtime
 from tests.conftest import make_cohort
 

@@ -20,7 +20,7 @@ from privoxel.arrays import IntArray
 from privoxel.attacks.base import Attack, fewest_references, needs_models, needs_one_shadow
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.shadow_design import ShadowDesign, balanced_design, population_design
-from privoxel.config import ModelConfig, RunConfig, TrainingConfig
+from privoxel.config import ModelConfig, PrivacyConfig, RunConfig, TrainingConfig
 from privoxel.errors import ConfigError
 from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
@@ -29,14 +29,8 @@ from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
 from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable
-from privoxel.training.loop import (
-    TrainingFolders,
-    TrainingJob,
-    TrainingSet,
-    load_weights,
-    predict_ages,
-    train,
-)
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import load_weights, predict_ages, train
 from privoxel.training.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -144,6 +138,7 @@ class ShadowTraining:
     folders: TrainingFolders
     runtime: Runtime
     start: Path | None = None
+    privacy: PrivacyConfig | None = None
 
 
 def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
@@ -156,7 +151,9 @@ def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
         load_weights(model, shadow.start)
     scale = float(np.var(mine)) if shadow.settings.head == "scaled" else 1.0
     training_set = TrainingSet(cohort, shadow.rows, np.empty(0, dtype=np.int64), loss_scale=scale)
-    job = TrainingJob(shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent())
+    job = TrainingJob(
+        shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent(), shadow.privacy
+    )
     train(model, training_set, job)
     shutil.rmtree(shadow.folders.state, ignore_errors=True)
     errors = {}
@@ -246,6 +243,7 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
         TrainingFolders(root / "0000", root).snapshot(shadow_epochs(plan, config, 0)) if warm else None,
+        config.privacy,
     )
 
 
@@ -256,6 +254,7 @@ def _digest(plan: TargetPlan, design: ShadowDesign, workplace: Workplace) -> str
         config.seed,
         plan.model.model_dump_json(),
         config.training.model_dump_json(),
+        config.privacy.model_dump_json() if config.privacy else "",
         config.shadows.model_dump_json(),
         workplace.cohort.fingerprint,
         design.pool,

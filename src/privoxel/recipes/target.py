@@ -23,7 +23,8 @@ from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 from privoxel.store import RunFolder
-from privoxel.training.loop import Epoch, TrainingFolders, TrainingJob, TrainingSet, load_weights, train
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import Epoch, load_weights, train
 from privoxel.training.runtime import Runtime
 
 OPTIONAL_SIGNALS = (f"{GRADIENT}hidden",)
@@ -164,9 +165,14 @@ def _trained(
     settings = config.training
     if plan.model.epochs is not None:
         settings = settings.model_copy(update={"epochs": plan.model.epochs})
-    job = TrainingJob(settings, streams, folders, workplace.runtime, workplace.progress)
+    job = TrainingJob(settings, streams, folders, workplace.runtime, workplace.progress, config.privacy)
     trained = train(model, training_set, job)
-    folder.finish(step, curve=[list(point) for point in trained.curve], seconds=round(trained.seconds, 2))
+    folder.finish(
+        step,
+        curve=[list(point) for point in trained.curve],
+        seconds=round(trained.seconds, 2),
+        privacy=trained.privacy,
+    )
     return trained.curve, trained.snapshots
 
 

@@ -6,10 +6,9 @@ come from streams named after the epoch, so that a resumed run is the run that w
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,28 +18,15 @@ from torch import Tensor, nn
 
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
-from privoxel.config import TrainingConfig
-from privoxel.errors import ModelError
-from privoxel.progress import Progress, Task
-from privoxel.seeding import Streams, torch_stream
+from privoxel.errors import ConfigError, ModelError
+from privoxel.progress import Task
+from privoxel.seeding import torch_stream
 from privoxel.store import atomic_path
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
 from privoxel.training.runtime import Runtime
+from privoxel.training.steps import PlainSteps, Steps
 
 STATE = "training.pt"
-
-
-@final
-@dataclass(frozen=True)
-class TrainingSet:
-    """What a model is trained on: rows of a cohort, and rows that only draw the validation curve.
-
-    ``loss_scale`` divides the squared error (years²); the scaled head trains in units of the age SD.
-    """
-
-    cohort: Cohort
-    train: IntArray
-    validation: IntArray
-    loss_scale: float = 1.0
 
 
 class Epoch(NamedTuple):
@@ -52,95 +38,65 @@ class Epoch(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A finished training: its curve, its snapshots (oldest first) and the seconds of this call."""
+    """A finished training: its curve, its snapshots (oldest first) and the seconds of this call.
+
+    ``privacy`` says what a private training spent (``docs/private-training.md``); empty for any other.
+    """
 
     curve: tuple[Epoch, ...]
     snapshots: tuple[Path, ...]
     seconds: float
-
-
-@final
-@dataclass(frozen=True)
-class TrainingFolders:
-    """Where weights (``snapshots``, kept) and optimiser state (``state``, removed at completion) go."""
-
-    snapshots: Path
-    state: Path
-
-    def snapshot(self, epoch: int) -> Path:
-        """Return the file of the weights after ``epoch``."""
-        return self.snapshots / f"epoch-{epoch:04d}.safetensors"
-
-    def existing(self) -> tuple[Path, ...]:
-        """Return the snapshots on disk, oldest first."""
-        return tuple(sorted(self.snapshots.glob("epoch-*.safetensors")))
-
-
-@final
-@dataclass(frozen=True)
-class TrainingJob:
-    """How one training runs: its settings, randomness, folders, machine and who watches."""
-
-    config: TrainingConfig
-    streams: Streams
-    folders: TrainingFolders
-    runtime: Runtime
-    progress: Progress
+    privacy: dict[str, str]
 
 
 def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trained:
     """Train ``model`` in place and return its curve and snapshots.
 
     Weights are kept every ``snapshot_every`` epochs and after the last; a call on folders of a killed
-    run continues after its newest snapshot and gives the same weights.
+    run continues after its newest snapshot and gives the same weights (a private training whose randomness is
+    not seeded: others, with the same privacy).
 
     Raises:
-        ModelError: if the loss stops being finite, naming the epoch.
+        ModelError: if the loss stops being finite, naming the epoch, or the model cannot be private.
+        ConfigError: if the privacy that is asked for cannot be had.
     """
     started = time.perf_counter()
     config, folders = job.config, job.folders
     job.runtime.place(model)
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
-    )
-    curve = _resume(model, optimiser, job)
+    steps = _steps(model, training_set, job)
+    curve = _resume(model, steps, job)
     with job.progress.task("training", config.epochs * len(training_set.train)) as task:
         task.advance(len(curve) * len(training_set.train))
         for epoch in range(len(curve) + 1, config.epochs + 1):
-            curve.append(_run_epoch(epoch, model, optimiser, training_set, job, task=task))
+            curve.append(_run_epoch(epoch, model, steps, training_set, job, task=task))
             if epoch % config.snapshot_every == 0 or epoch == config.epochs:
-                _keep(epoch, model, optimiser, curve, folders)
-    return Trained(tuple(curve), folders.existing(), time.perf_counter() - started)
+                _keep(model, steps, curve, folders)
+    privacy = dict(steps.facts(config.epochs))
+    return Trained(tuple(curve), folders.existing(), time.perf_counter() - started, privacy)
+
+
+def _steps(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Steps:
+    if job.privacy is None:
+        return PlainSteps(model, training_set, job)
+    try:
+        from privoxel.training.private.steps import PrivateSteps  # noqa: PLC0415 - an extra, slow to import
+    except ImportError as error:
+        raise ConfigError(
+            f"[privacy] needs the packages of the extra 'dp' ({error}). Install: pip install 'privoxel[dp]'."
+        ) from error
+    return PrivateSteps(model, training_set, job)
 
 
 def _run_epoch(
-    epoch: int,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    training_set: TrainingSet,
-    job: TrainingJob,
-    *,
-    task: Task,
+    epoch: int, model: nn.Module, steps: Steps, training_set: TrainingSet, job: TrainingJob, *, task: Task
 ) -> Epoch:
-    runtime = job.runtime
-    ages = training_set.cohort.covariates.age
-    order = job.streams.generator(f"order/{epoch}").permutation(training_set.train)
-    absolute_error = 0.0
-    model.train()
+    absolute_error, seen = 0.0, 0
     with torch_stream(job.streams.seed(f"dropout/{epoch}")):
-        for rows in _batches(order, job.config.batch_size):
-            volumes = runtime.volumes(training_set.cohort.batch(rows))
-            age = torch.as_tensor(ages[rows], dtype=torch.float32, device=runtime.device)
-            with runtime.autocast():
-                prediction = model(volumes)
-            residual = prediction.float() - age
-            loss = residual.square().mean() / training_set.loss_scale
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            absolute_error += _sum_of(residual.detach().abs(), epoch)
+        for rows in steps.batches(epoch):
+            absolute_error += _sum_of(steps.update(rows).abs(), epoch)
+            seen += len(rows)
             task.advance(len(rows))
-    train_mae = absolute_error / len(order)
+    train_mae = absolute_error / seen if seen else float("nan")
     validation_mae = _validation_mae(model, training_set, job)
     shown = f"{train_mae:.2f}" if validation_mae is None else f"{train_mae:.2f}/{validation_mae:.2f}"
     task.note(f"epoch {epoch}, MAE {shown} years")
@@ -188,34 +144,29 @@ def _batches(rows: IntArray, size: int) -> Iterator[IntArray]:
         yield rows[start : start + size]
 
 
-def _keep(
-    epoch: int,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    curve: list[Epoch],
-    folders: TrainingFolders,
-) -> None:
-    save_weights(model, folders.snapshot(epoch))
-    state = {"epoch": epoch, "curve": [tuple(point) for point in curve], "optimiser": optimiser.state_dict()}
+def _keep(model: nn.Module, steps: Steps, curve: list[Epoch], folders: TrainingFolders) -> None:
+    epoch = len(curve)
+    save_weights(model, folders.snapshot(epoch), steps.facts(epoch))
+    state = {"epoch": epoch, "curve": [tuple(point) for point in curve], "optimiser": steps.state_dict()}
     with atomic_path(folders.state / STATE) as temporary:
         torch.save(state, temporary)
 
 
-def _resume(model: nn.Module, optimiser: torch.optim.Optimizer, job: TrainingJob) -> list[Epoch]:
+def _resume(model: nn.Module, steps: Steps, job: TrainingJob) -> list[Epoch]:
     state_file = job.folders.state / STATE
     if not state_file.exists():
         return []
     state = torch.load(state_file, weights_only=True, map_location=job.runtime.device)
     load_weights(model, job.folders.snapshot(state["epoch"]))
-    optimiser.load_state_dict(state["optimiser"])
+    steps.load_state_dict(state["optimiser"])
     return [Epoch(*point) for point in state["curve"]]
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights of ``model`` as safetensors, atomically."""
+def save_weights(model: nn.Module, path: Path, facts: Mapping[str, str] | None = None) -> None:
+    """Write the weights of ``model`` as safetensors, atomically, with ``facts`` in the file's header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(weights, os.fspath(temporary))
+        save_file(weights, os.fspath(temporary), dict(facts or {}) or None)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

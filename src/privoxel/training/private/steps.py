@@ -1,0 +1,215 @@
+"""Updates of DP-SGD and DP-Adam (Abadi et al. 2016, algorithm 1), with participants as the unit.
+
+Each participant is in a batch by a coin of its own with probability batch size / participants, and is there
+with one of its scans. The scan's gradient is clipped to norm C; the sum over the batch gets Gaussian noise of
+SD noise multiplier × C and is divided by the expected batch size. Gradients come from the one-pass extractor;
+clipping, accumulation over parts of a batch, and averaging are those of Opacus' optimiser.
+
+``per-sample`` clipping holds every scan's gradient of a part. ``ghost`` clipping (Li et al. 2022) takes only
+norms in a first pass and differentiates the weighted loss in a second: less memory, more time.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import numpy as np
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from privoxel.arrays import IntArray
+from privoxel.errors import ConfigError
+from privoxel.gradients.batching import suggest_batch
+from privoxel.gradients.one_pass import Extractor
+from privoxel.gradients.request import Request, Signals
+from privoxel.seeding import torch_stream
+from privoxel.training.job import TrainingJob, TrainingSet
+from privoxel.training.private.accounting import Mechanism, Spent, noise_for, spent
+from privoxel.training.private.checks import check_model
+from privoxel.training.private.randomness import Randomness, make_randomness
+from privoxel.training.steps import make_optimiser
+
+NORM_FLOOR = 1e-6
+
+
+class _NoisyOptimiser(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimiser with noise from a source of our own."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer, source: Randomness, **settings: Any) -> None:
+        super().__init__(optimiser, **settings)
+        self._source = source
+
+    def add_noise(self) -> None:
+        """Put the sums of clipped gradients with noise into ``grad``."""
+        for parameter in self.params:
+            summed = parameter.summed_grad
+            noise = self._source.normal(summed, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = (summed + noise).view_as(parameter)
+
+
+@final
+class PrivateSteps:
+    """The updates of one private training; ``mechanism`` is what its steps repeat."""
+
+    def __init__(self, model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> None:
+        """Prepare the updates of ``model``, which is on its device.
+
+        Raises:
+            ModelError: if layers of the model couple scans.
+            ConfigError: if the batch is larger than the participants, or ε cannot be reached.
+        """
+        assert job.privacy is not None  # noqa: S101 - the loop's choice
+        check_model(model)
+        self._model, self._set, self._job, self._privacy = model, training_set, job, job.privacy
+        self._people = _scans_by_participant(training_set)
+        self.mechanism = plan(len(self._people), job)
+        self._randomness = make_randomness(self._privacy.randomness, job.streams)
+        self._optimiser = _NoisyOptimiser(
+            make_optimiser(model, job.config),
+            self._randomness,
+            noise_multiplier=self.mechanism.noise_multiplier,
+            max_grad_norm=self._privacy.clip,
+            expected_batch_size=self.mechanism.rate * len(self._people),
+        )
+        model.eval()
+        self._names = tuple(name for name, _ in model.named_parameters())
+        self._ghost = self._privacy.clipping == "ghost"
+        request = Request(norms=True) if self._ghost else Request(gradients=self._names)
+        example = self._read(training_set.train[:2])
+        self._extractor = Extractor(model, request, volumes=example[0], ages=example[1], loss=self._loss)
+        self._part = suggest_batch(
+            self._extractor.bytes_per_scan(*example), self._privacy.memory_bytes, example[0].device, 2
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of one epoch: as many as it takes to draw each participant once on average."""
+        return self.mechanism.steps // self._job.config.epochs
+
+    def batches(self, epoch: int) -> Iterator[IntArray]:
+        """Yield the rows of each update, of other numbers each time, and sometimes none."""
+        self._model.eval()
+        for module in self._model.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.train()
+        self._randomness.start(epoch, torch.device(self._job.runtime.device))
+        for _ in range(self.steps_per_epoch):
+            drawn = self._randomness.coins(len(self._people), self.mechanism.rate)
+            yield np.array([self._one_of(self._people[k]) for k in drawn], dtype=np.int64)
+
+    def update(self, rows: IntArray) -> Tensor:
+        """Make one noisy step."""
+        parts = np.array_split(rows, max(1, math.ceil(len(rows) / self._part)))
+        residuals = []
+        for number, part in enumerate(parts):
+            residuals.append(self._accumulate(part))
+            self._optimiser.signal_skip_step(number + 1 < len(parts))
+            self._optimiser.step()
+            self._optimiser.zero_grad()
+        return torch.cat(residuals)
+
+    def spent(self, epoch: int) -> Spent:
+        """Return the privacy spent by the end of ``epoch``."""
+        done = self.mechanism._replace(steps=self.steps_per_epoch * epoch)
+        return spent(done, self._privacy.delta, self._privacy.accountant)
+
+    def facts(self, epoch: int) -> Mapping[str, str]:
+        """Return what was spent by the end of ``epoch``, and by what."""
+        bound = self.spent(epoch)
+        return {
+            "epsilon": f"{bound.epsilon:.6g}",
+            "delta": f"{bound.delta:.6g}",
+            "accountant": bound.accountant,
+            "unit": "participant",
+            "noise_multiplier": f"{self.mechanism.noise_multiplier:.6g}",
+            "clip": f"{self._privacy.clip:.6g}",
+            "sampling_rate": f"{self.mechanism.rate:.6g}",
+            "steps": str(self.steps_per_epoch * epoch),
+            "randomness": self._privacy.randomness,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimiser's state."""
+        state: dict[str, Any] = self._optimiser.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the optimiser's state."""
+        self._optimiser.load_state_dict(state)
+
+    def _one_of(self, scans: IntArray) -> int:
+        return int(scans[self._randomness.one_of(len(scans)) if len(scans) > 1 else 0])
+
+    def _read(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        runtime, cohort = self._job.runtime, self._set.cohort
+        age = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
+        return runtime.volumes(cohort.batch(rows)), age
+
+    def _loss(self, output: Tensor, ages: Tensor) -> Tensor:
+        return (output.flatten().float() - ages).square() / self._set.loss_scale
+
+    def _accumulate(self, rows: IntArray) -> Tensor:
+        """Hand the scans' gradients to the optimiser; return prediction - age of each."""
+        parameters = list(self._model.parameters())
+        if not len(rows):
+            for parameter in parameters:
+                parameter.grad_sample = parameter.new_zeros(0, *parameter.shape)  # type: ignore[attr-defined]
+            return parameters[0].new_zeros(0)
+        volumes, ages = self._read(rows)
+        if self._ghost:
+            return self._ghost_clip(volumes, ages)
+        found = self._extract(volumes, ages)
+        for name, parameter in self._model.named_parameters():
+            parameter.grad_sample = found.gradients[name]  # type: ignore[attr-defined]
+        return found.prediction.float() - ages
+
+    def _extract(self, volumes: Tensor, ages: Tensor) -> Signals:
+        with self._job.runtime.autocast():
+            return self._extractor(volumes, ages)
+
+    def _ghost_clip(self, volumes: Tensor, ages: Tensor) -> Tensor:
+        """Add the clipped gradients' sum without forming them one by one."""
+        masks = int(torch.randint(2**62, ()))  # both passes drop the same units
+        with torch_stream(masks):
+            found = self._extract(volumes, ages)
+        assert found.norms is not None  # noqa: S101 - they were asked for
+        size = found.norms.norm(dim=1)
+        weights = (self._privacy.clip / (size + NORM_FLOOR)).clamp(max=1.0)
+        with torch_stream(masks), self._job.runtime.autocast():
+            weighted = (self._loss(self._model(volumes), ages) * weights).sum()
+        parameters = list(self._model.parameters())
+        gradients = torch.autograd.grad(weighted, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            before = parameter.summed_grad  # type: ignore[attr-defined]
+            added = torch.zeros_like(parameter) if gradient is None else gradient
+            parameter.summed_grad = added if before is None else before + added  # type: ignore[attr-defined]
+            parameter.grad_sample = parameter.new_zeros(0, *parameter.shape)  # type: ignore[attr-defined]
+        return found.prediction.float() - ages
+
+
+def plan(participants: int, job: TrainingJob) -> Mechanism:
+    """Return sampling rate, number of steps and noise of a training on ``participants``.
+
+    Raises:
+        ConfigError: if the batch is larger than the participants, or ε cannot be reached.
+    """
+    config, privacy = job.config, job.privacy
+    assert privacy is not None  # noqa: S101 - the caller's choice
+    if config.batch_size > participants:
+        raise ConfigError(
+            f"[training] batch_size of a private training needs at most the {participants} participants "
+            f"trained on, got {config.batch_size}. Lower it."
+        )
+    rate = config.batch_size / participants
+    steps = config.epochs * math.ceil(participants / config.batch_size)
+    noise = privacy.noise_multiplier
+    if noise is None:
+        assert privacy.epsilon is not None  # noqa: S101 - one of the two is set
+        noise = noise_for(privacy.epsilon, privacy.delta, rate, steps, privacy.accountant)
+    return Mechanism(noise, rate, steps)
+
+
+def _scans_by_participant(training_set: TrainingSet) -> list[IntArray]:
+    people = training_set.cohort.covariates.participant_index[training_set.train]
+    return [training_set.train[people == person] for person in np.unique(people)]

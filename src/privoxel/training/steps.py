@@ -1,0 +1,84 @@
+"""How a training updates its model: which batches an epoch has, and what is done with each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor, nn
+
+from privoxel.arrays import IntArray
+from privoxel.config import TrainingConfig
+from privoxel.training.job import TrainingJob, TrainingSet
+
+
+class Steps(Protocol):
+    """The updates of one model; a training loop goes through ``batches`` and makes an ``update`` of each."""
+
+    def batches(self, epoch: int) -> Iterator[IntArray]:
+        """Put the model into training and yield the rows of every update of ``epoch`` (from 1)."""
+        ...
+
+    def update(self, rows: IntArray) -> Tensor:
+        """Update the model once; return prediction - age (years) of each of ``rows`` before the update."""
+        ...
+
+    def facts(self, epoch: int) -> Mapping[str, str]:
+        """Return what is written beside the weights after ``epoch``."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs beside the weights."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an interrupted training."""
+        ...
+
+
+def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return Adam or plain SGD with the learning rate and weight decay of ``config``."""
+    kind = torch.optim.SGD if config.optimiser == "sgd" else torch.optim.Adam
+    return kind(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
+
+
+@final
+class PlainSteps:
+    """Updates by the mean squared error of shuffled batches (Gupta et al. 2021, A.1)."""
+
+    def __init__(self, model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> None:
+        """Prepare the updates of ``model``, which is on its device."""
+        self._model, self._set, self._job = model, training_set, job
+        self._optimiser = make_optimiser(model, job.config)
+
+    def batches(self, epoch: int) -> Iterator[IntArray]:
+        """Yield the training rows in an order of their own for each epoch."""
+        self._model.train()
+        order = self._job.streams.generator(f"order/{epoch}").permutation(self._set.train)
+        for start in range(0, len(order), self._job.config.batch_size):
+            yield order[start : start + self._job.config.batch_size]
+
+    def update(self, rows: IntArray) -> Tensor:
+        """Make one optimiser step."""
+        runtime, cohort = self._job.runtime, self._set.cohort
+        volumes = runtime.volumes(cohort.batch(rows))
+        age = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
+        with runtime.autocast():
+            prediction = self._model(volumes)
+        residual: Tensor = prediction.float() - age
+        loss = residual.square().mean() / self._set.loss_scale
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return residual.detach()
+
+    def facts(self, epoch: int) -> Mapping[str, str]:  # noqa: ARG002
+        """Return nothing: the weights say all."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimiser's state."""
+        return self._optimiser.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the optimiser's state."""
+        self._optimiser.load_state_dict(state)
