@@ -37,6 +37,7 @@ from privoxel.models.base import (
 from privoxel.models.blocks import norm_pool_relu
 
 HIDDEN_WEIGHT_SD = 0.01
+SCALED_OUTPUT = 0.1  # first predictions then lie within some years of the mean age
 
 
 @final
@@ -74,8 +75,9 @@ class SliceMean(AuditableModel):
     def _initialise(self, head: AgeHead) -> None:
         """Set the paper's initial weights (its code, not its text, names them).
 
-        The scaled head has Kaiming's in its hidden layer too: with the paper's small ones every hidden unit
-        has the same sign for all scans, and Adam can switch all of them off before anything is learned.
+        The scaled head has Kaiming's in its hidden layer too, and smaller ones behind it: with the paper's
+        every hidden unit has the same small value for all scans, and Adam can switch all of them off before
+        anything is learned.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -84,6 +86,8 @@ class SliceMean(AuditableModel):
             nn.init.zeros_(self.get_parameter(f"{layer}.bias"))
         if head.kind == "scaled":
             nn.init.kaiming_normal_(self.hidden.weight)
+            with torch.no_grad():
+                self.output.weight.mul_(SCALED_OUTPUT)
         else:
             nn.init.normal_(self.hidden.weight, 0.0, HIDDEN_WEIGHT_SD)
         start_at_mean_age(self.output, head)
