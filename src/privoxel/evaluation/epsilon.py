@@ -159,9 +159,9 @@ class OneRun:
     δ; with ``gaussian`` it is ε(δ) of the largest rejected μ of Gaussian DP.
 
     References:
-        Steinke, Nasr and Jagielski 2023, appendix D. With ``gaussian``: Mahloujifar, Melis and Chaudhuri 2024,
-        "Auditing f-differential privacy in one run"; the recursion for two outcomes a canary, read in the
-        PrivacyGuard library's implementation, not in the paper itself.
+        Steinke, Nasr and Jagielski 2023, appendix D. With ``gaussian``: Mahloujifar, Melis and Chaudhuri
+        2024, "Auditing f-differential privacy in one run"; the recursion for two outcomes a canary, read in
+        the PrivacyGuard library's implementation, not in the paper itself.
     """
 
     guess_in: int
