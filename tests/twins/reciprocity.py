@@ -1,4 +1,4 @@
-"""The missing covariance of attackers that judge each other's teachers, by loops over people and attackers."""
+"""The missing covariance of attackers that judge each other's teachers, by loops over everyone."""
 
 import math
 

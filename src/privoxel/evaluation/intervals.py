@@ -2,10 +2,10 @@
 
 A metric is the mean over repeats of its value within each repeat. Its uncertainty is that of the
 participants: what one of them adds to the mean, summed over their scans and repeats, is one independent
-contribution (DeLong 1988; clustered as Obuchowski 1997), but for what attackers that judge each other's teachers
-share (``reciprocity``). Where a rate or a contribution has no spread (all
-right, all tied), an exact binomial bound takes over, so that no interval has zero width. The draws of the
-adversary's leaked set are conditioned on; their spread is ``sd_repeats``.
+contribution (DeLong 1988; clustered as Obuchowski 1997), but for what attackers share who judge each other's
+teachers (``reciprocity``). Where a rate or a contribution has no spread (all right, all tied), an exact
+binomial bound takes over, so that no interval has zero width. The draws of the adversary's leaked set are
+conditioned on; their spread is ``sd_repeats``.
 """
 
 import math

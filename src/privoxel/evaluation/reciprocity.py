@@ -1,13 +1,14 @@
 """Cross-fitted attackers judge each other's teachers: how much wider the intervals must be for that.
 
-An attacker that learned from a participant i judges e, and another that learned from e judges i. If people like
-i and e are alike in their signals and in membership, by chance, both attackers gain: what the two add to the
-mean is the same chance counted twice. An interval that adds up participants as if they were independent
-holds each only once. Without a leak this is all the spread there is, and the variance is up to twice as large.
+An attacker that learned from a participant i judges e, and another that learned from e judges i. If, by
+chance, people like i and e are alike in their signals and in membership, both attackers gain: what the two add
+to the mean is the same chance counted twice. An interval that adds up participants as if they were
+independent holds it once. Without a leak this is all the spread there is, and the variance up to twice as
+large.
 
 Let c_je be what e adds to the mean through attacker j, and σ²_e its variance over attackers who learned from
-different people (pooled over people of one membership). It is a sum over the L teachers i of j, each
-with σ²_e / L; where k learned from e and judges i, what e lends to i has σ²_i / L. A classifier that treats the two
+different people (pooled over people of one membership). It is a sum over the L teachers i of j, each with
+σ²_e / L; where k learned from e and judges i, what e lends to i has σ²_i / L. A classifier that treats the two
 alike makes their correlation 1, the most there can be, and the covariance that is missing is
 
     Σ_e σ_e Σ_jk [j judges e] [k learned from e] (1 / L) Σ_i [j learned from i] [k judges i] σ_i.
@@ -16,8 +17,8 @@ It is never above the variance itself (2ab ≤ a² + b²). An attack that learns
 gives e the same score whoever attacks: σ²_e is 0, and so is the correction.
 
 References:
-    Own derivation, on Hoeffding's decomposition of a statistic of pairs; that the variance of a cross-validated
-    mean has such a term, which its folds do not show, is Bengio and Grandvalet 2004, section 3.
+    Own derivation, on Hoeffding's decomposition of a statistic of pairs; that the variance of a
+    cross-validated mean has such a term, which its folds do not show, is Bengio and Grandvalet 2004, section 3.
 """
 
 import numpy as np
@@ -66,11 +67,11 @@ def widening_of_calls(evaluated: Evaluated, right: BoolArray, groups: tuple[bool
     size = int(codes.max()) + 1
     judged = ~np.isnan(evaluated.scores)
     parts = np.zeros((len(judged), size))
-    for part, row, called in zip(parts, judged, right, strict=True):
+    for attacker, (row, called) in enumerate(zip(judged, right, strict=True)):
         for group in groups:
             scans = row & (evaluated.members == group)
             deviations = called[scans] - called[scans].mean()
-            part += np.bincount(codes[scans], deviations, minlength=size) / scans.sum()
+            parts[attacker] += np.bincount(codes[scans], deviations, minlength=size) / scans.sum()
     seen = np.stack([np.bincount(codes[row], minlength=size) > 0 for row in judged])
     return widening(parts, seen, kinds_of(codes, evaluated.members))
 

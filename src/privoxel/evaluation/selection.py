@@ -2,8 +2,9 @@
 
 Two ways. ``best_of_many`` compares the largest standardised AUC with what the largest would be if no attack
 worked: memberships are exchanged between participants, for all attacks at once, so that their correlation is
-kept. Scores stay as they are, so that the spread over exchanges, as any interval, is widened where attackers judge
-each other's teachers (``reciprocity``). ``held_out_best`` chooses on one half of the participants and measures on the other.
+kept. Scores stay as they are, so that the spread over exchanges, as any interval, is widened where attackers
+judge each other's teachers (``reciprocity``). ``held_out_best`` chooses on one half of the participants and
+measures on the other.
 """
 
 from collections.abc import Mapping
