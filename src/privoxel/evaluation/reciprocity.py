@@ -1,15 +1,15 @@
 """Cross-fitted attackers judge each other's teachers: how much wider the intervals must be for that.
 
 An attacker that learned from a participant i judges e, and another that learned from e judges i. If, by
-chance, people like i and e are alike in their signals and in membership, both attackers gain: what the two add
-to the mean is the same chance counted twice. An interval that adds up participants as if they were
+chance, people like i and e are alike in their signals and in membership, both attackers gain: what the two
+add to the mean is the same chance counted twice. An interval that adds up participants as if they were
 independent holds it once. Without a leak this is all the spread there is, and the variance up to twice as
 large.
 
 Let c_je be what e adds to the mean through attacker j, and σ²_e its variance over attackers who learned from
 different people (pooled over people of one membership). It is a sum over the L teachers i of j, each with
-σ²_e / L; where k learned from e and judges i, what e lends to i has σ²_i / L. A classifier that treats the two
-alike makes their correlation 1, the most there can be, and the covariance that is missing is
+σ²_e / L; where k learned from e and judges i, what e lends to i has σ²_i / L. A classifier that treats the
+two alike makes their correlation 1, the most there can be, and the covariance that is missing is
 
     Σ_e σ_e Σ_jk [j judges e] [k learned from e] (1 / L) Σ_i [j learned from i] [k judges i] σ_i.
 
@@ -18,7 +18,7 @@ gives e the same score whoever attacks: σ²_e is 0, and so is the correction.
 
 References:
     Own derivation, on Hoeffding's decomposition of a statistic of pairs; that the variance of a
-    cross-validated mean has such a term, which its folds do not show, is Bengio and Grandvalet 2004, section 3.
+    cross-validated mean has such a term, which its folds do not show: Bengio and Grandvalet 2004, section 3.
 """
 
 import numpy as np
