@@ -1,6 +1,6 @@
 """Attacks are called better than guessing on targets that never saw the "members" in at most 5 % of them.
 
-A smaller form of ``benchmarks/null_calibration.py``; the table of 300 targets is in ``benchmarks/RESULTS.md``.
+A smaller form of ``benchmarks/null_calibration.py``, whose table is in ``benchmarks/RESULTS.md``.
 The whole table passes at a Bonferroni limit: no cell's exact lower limit may lie above 5 %.
 """
 
