@@ -11,11 +11,10 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.null_calibration import BEST, CONTROL, EXCESS, MATCHED, all_alarms, lower_limit, scores_of
-from tests.null_targets import Setting, null_targets
+from tests.null_targets import NullTarget, Setting, null_targets
 
 from privoxel.attacks import ON_COPIES, list_attacks
 from privoxel.attacks.base import Attack
@@ -43,31 +42,32 @@ def groups() -> dict[str, tuple[Attack, ...]]:
     }
 
 
-def jobs(targets: int, slow_targets: int) -> Iterator[tuple[str, float, range]]:
-    """Yield group, shift and seeds; groups in turn, so that an interrupted run has some of everything."""
-    for start in range(0, targets, BATCH):
-        for group in ("quick", "medium", "slow"):
-            last = slow_targets if group == "slow" else targets
-            for shift in (0.0, SHIFT):
-                if start < last:
-                    yield group, shift, range(start, min(start + BATCH, last))
-
-
 def measure(lines: Path, targets: int, slow_targets: int) -> None:
-    """Append a line a target, shift and group to ``lines``."""
+    """Append a line for every target, shift and group of attacks to ``lines``."""
     known = {(line["group"], line["shift"], line["seed"]) for line in read(lines)}
-    for group, shift, seeds in jobs(targets, slow_targets):
-        if all((group, shift, seed) in known for seed in seeds):
-            continue
-        started = time.perf_counter()
-        for seed, target in zip(seeds, null_targets(Setting(shift=shift), seeds), strict=True):
-            attackers = 2 if group == "slow" else 4
-            scores = scores_of(target, groups()[group], seed, attackers=attackers)
-            found = all_alarms(target, scores, seed, shifted=bool(shift))
-            line = {"group": group, "shift": shift, "seed": seed, "mae": target.mae, "found": found}
-            with lines.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        print(f"{group} {shift:g} {seeds} {time.perf_counter() - started:.1f} s", flush=True)
+    for start in range(0, targets, BATCH):
+        seeds = range(start, min(start + BATCH, targets))
+        for shift in (0.0, SHIFT):
+            started = time.perf_counter()
+            wanted = [group for group in groups() if group != "slow" or start < slow_targets]
+            missing = [
+                (seed, group) for seed in seeds for group in wanted if (group, shift, seed) not in known
+            ]
+            if not missing:
+                continue
+            trained = dict(zip(seeds, null_targets(Setting(shift=shift), seeds), strict=True))
+            for seed, group in missing:
+                line = measured(trained[seed], seed, group, shift)
+                with lines.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            print(f"{shift:g} {seeds} {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def measured(target: NullTarget, seed: int, group: str, shift: float) -> dict:
+    """Return the line of one target: every alarm of the group's attacks."""
+    scores = scores_of(target, groups()[group], seed, attackers=2 if group == "slow" else 4)
+    found = all_alarms(target, scores, seed, shifted=bool(shift))
+    return {"group": group, "shift": shift, "seed": seed, "mae": target.mae, "found": found}
 
 
 def read(lines: Path) -> list[dict]:

@@ -29,11 +29,11 @@ class Setting:
     """Sizes of one target's world; ``shift`` is how much older the "members" are (years)."""
 
     members: int = 120
-    non_members: int = 400
+    non_members: int = 330
     trained_on: int = 60
     references: int = 8
     shadow: int = 30
-    steps: int = 150
+    steps: int = 80
     shift: float = 0.0
 
 
@@ -78,7 +78,7 @@ def draw_people(size: int, older: np.ndarray | float, rng: np.random.Generator) 
     return People(volumes, age, np.array(["F", "M"])[sex], np.array(SITES)[site])
 
 
-def null_targets(setting: Setting, seeds: range, *, references: bool = True) -> list[NullTarget]:
+def null_targets(setting: Setting, seeds: range) -> list[NullTarget]:
     """Return one target for each of ``seeds``, trained together."""
     rngs = [np.random.default_rng([2026, seed]) for seed in seeds]
     trained = [draw_people(setting.trained_on, 0.0, rng) for rng in rngs]
@@ -87,7 +87,7 @@ def null_targets(setting: Setting, seeds: range, *, references: bool = True) -> 
     judged = [draw_people(size, older, rng) for rng in rngs]
     orders = [rng.permutation(size) for rng in rngs]
     targets = train(trained, setting.steps, seeds[0])
-    inside = [halves(size, setting.references if references else 2, rng) for rng in rngs]
+    inside = [halves(size, setting.references, rng) for rng in rngs]
     of_references = [
         people.rows(np.flatnonzero(row)) for people, rows in zip(judged, inside, strict=True) for row in rows
     ]

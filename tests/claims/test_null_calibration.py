@@ -52,7 +52,7 @@ def alarms_at(shift: float, first_seed: int) -> dict[tuple[str, str], list[Alarm
 def assert_learned_but_nobody_judged(target: NullTarget) -> None:
     """The target predicts age, and better for those that trained it than for anyone judged."""
     trained, judged = target.mae
-    assert trained < judged < 6.0
+    assert trained < judged < 7.0
 
 
 def assert_within_the_limit(cells: dict[tuple[str, str], list[Alarm]]) -> None:

@@ -87,7 +87,9 @@ def test_people_shared_by_comparison_sets_give_fewer_degrees_of_freedom_than_peo
     rows = np.arange(60)
     shared = Groups((rows[:20], rows[20:40]), (rows[40:50], rows[40:50]), rows)
     apart = Groups((rows[:20], rows[20:40]), (rows[40:50], rows[50:]), rows)
-    assert 9 < shared.freedom([0, 1]) < 12
+    own, unseen = 1 / 20 / 2**2, 1 / 10
+    expected = (2 * own + unseen) ** 2 / (2 * own**2 / 19 + unseen**2 / 9)
+    assert shared.freedom([0, 1]) == pytest.approx(expected)
     assert apart.freedom([0, 1]) > 1.5 * shared.freedom([0, 1])
 
 
