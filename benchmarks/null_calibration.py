@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.null_calibration import BEST, CONTROL, EXCESS, MATCHED, all_alarms, lower_limit, scores_of
@@ -42,17 +43,16 @@ def groups() -> dict[str, tuple[Attack, ...]]:
     }
 
 
-def measure(lines: Path, targets: int, slow_targets: int) -> None:
-    """Append a line for every target, shift and group of attacks to ``lines``."""
+def measure(lines: Path, wanted: Sequence[str], targets: int, slow_targets: int) -> None:
+    """Append a line for every target, shift and wanted group of attacks to ``lines``."""
     known = {(line["group"], line["shift"], line["seed"]) for line in read(lines)}
     for start in range(0, targets, BATCH):
         seeds = range(start, min(start + BATCH, targets))
         for shift in (0.0, SHIFT):
             started = time.perf_counter()
-            wanted = [group for group in groups() if group != "slow" or start < slow_targets]
-            missing = [
-                (seed, group) for seed in seeds for group in wanted if (group, shift, seed) not in known
-            ]
+            sized = [group for group in wanted if group != "slow" or start < slow_targets]
+            cells = [(seed, group) for seed in seeds for group in sized]
+            missing = [(seed, group) for seed, group in cells if (group, shift, seed) not in known]
             if not missing:
                 continue
             trained = dict(zip(seeds, null_targets(Setting(shift=shift), seeds), strict=True))
@@ -127,10 +127,11 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--targets", type=int, default=300)
     parser.add_argument("--slow-targets", type=int, default=100)
+    parser.add_argument("--groups", nargs="+", choices=sorted(groups()), default=list(groups()))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
-        measure(options.lines, options.targets, options.slow_targets)
+        measure(options.lines, options.groups, options.targets, options.slow_targets)
     table(read(options.lines))
 
 
