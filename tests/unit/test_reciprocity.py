@@ -53,13 +53,16 @@ def test_it_never_more_than_doubles_the_variance():
     assert widening(np.zeros_like(parts), seen, np.zeros(20, dtype=int)) == 1.0
 
 
-@pytest.mark.parametrize(("protocol", "plain"), [("audit", 0.88), ("reproduction", 0.84)])
-def test_the_spread_of_attackers_who_learn_noise_is_told_and_the_plain_one_is_too_small(protocol, plain):
+@pytest.mark.parametrize("protocol", ["audit", "reproduction"])
+def test_the_spread_of_attackers_who_learn_noise_is_told(protocol):
     rng = np.random.default_rng(5)
     parts = [auc_contributions(learned(rng, 50, protocol)) for _ in range(250)]
     spread = np.std([part.auc.mean() for part in parts])
-    assert np.sqrt(np.mean([part.variance for part in parts])) > 0.87 * spread
-    assert np.sqrt(np.mean([part.plain_variance for part in parts])) < plain * spread
+    told = np.sqrt(np.mean([part.variance for part in parts]))
+    plain = np.sqrt(np.mean([part.plain_variance for part in parts]))
+    # An audit knows who was leaked; elsewhere everyone not judged counts as leaked, which is cautious.
+    assert 0.87 * spread < told < {"audit": 1.15, "reproduction": 1.35}[protocol] * spread
+    assert plain < {"audit": 0.88, "reproduction": 0.95}[protocol] * spread
 
 
 def test_rates_are_widened_by_their_own_factor():
