@@ -12,7 +12,6 @@ from privoxel.evaluation.epsilon import (
     FixedThresholds,
     HeldOutThreshold,
     OneRun,
-    OneRunGaussian,
     epsilon_of_rates,
     gaussian_shift,
     one_run_tail,
@@ -111,13 +110,13 @@ def test_f_dp_rejects_less_the_larger_the_shift():
     assert not rejected[-1]
 
 
-@pytest.mark.parametrize("strategy", [OneRun(3, 3), OneRunGaussian(3, 3)])
+@pytest.mark.parametrize("strategy", [OneRun(3, 3), OneRun(3, 3, gaussian=True)])
 def test_one_run_refuses_canaries_without_a_coin(strategy):
     with pytest.raises(ValueError, match="fair coin"):
         strategy.bound(perfect(9, 9, coin=False), 1e-5, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("strategy", [OneRun(30, 3), OneRunGaussian(-1, 3), OneRun(0, 0)])
+@pytest.mark.parametrize("strategy", [OneRun(30, 3), OneRun(-1, 3, gaussian=True), OneRun(0, 0)])
 def test_one_run_refuses_guesses_that_the_canaries_cannot_serve(strategy):
     with pytest.raises(ValueError, match="guesses"):
         strategy.bound(perfect(9, 9), 1e-5, np.random.default_rng(0))

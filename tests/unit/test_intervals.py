@@ -52,7 +52,7 @@ def test_the_mean_auc_and_its_contributions_are_those_of_the_double_loop(cluster
     np.testing.assert_allclose(
         parts.members + parts.non_members, [slow[code] for code in sorted(slow)], atol=1e-14
     )
-    assert parts.variance == pytest.approx(twin.delong_variance(clustered), rel=1e-10)
+    assert parts.plain_variance == pytest.approx(twin.delong_variance(clustered), rel=1e-10)
 
 
 def test_with_one_scan_each_the_variance_is_delongs():
@@ -158,7 +158,7 @@ def test_the_bootstrap_agrees_with_delong_about_the_spread():
         Design(members=80, non_members=90, repeats=3, fraction=0.5), np.random.default_rng(8)
     )
     draws = bootstrap_draws(weighted_auc, evaluated, draws=2000, rng=np.random.default_rng(0))
-    assert draws.std() == pytest.approx(math.sqrt(auc_contributions(evaluated).variance), rel=0.1)
+    assert draws.std() == pytest.approx(math.sqrt(auc_contributions(evaluated).plain_variance), rel=0.1)
     boot = bootstrap_interval(weighted_auc, evaluated, rng=np.random.default_rng(0))
     exact = auc(evaluated)
     assert boot.value == pytest.approx(exact.value)

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
+from privoxel.evaluation.intervals import auc_contributions
 from privoxel.evaluation.metrics import (
     all_metrics,
     auc,
@@ -171,7 +172,9 @@ def test_the_paired_difference_has_the_variance_of_the_double_loop(repeated):
     got = paired_auc_difference(repeated, other)
     assert got.value == pytest.approx(auc(repeated).value - auc(other).value)
     half = (got.high - got.low) / 2.0
-    assert 1.95 < half / math.sqrt(twin.paired_variance(repeated, other)) < 2.15
+    both = auc_contributions(repeated).minus(auc_contributions(other))
+    assert both.plain_variance == pytest.approx(twin.paired_variance(repeated, other))
+    assert 1.95 < half / math.sqrt(both.variance) < 2.15
 
 
 def test_pairing_narrows_the_difference_of_like_attacks():

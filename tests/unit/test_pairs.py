@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from privoxel.evaluation.pairs import (
     Groups,
@@ -60,8 +61,36 @@ def test_the_first_draw_is_the_data_and_others_resample_within_groups():
     assert (weights[0] == 1).all()
     for rows in (*groups.members, groups.non_members[0]):
         codes, first = np.unique(groups.participants[rows], return_index=True)
-        assert (weights[1:, rows[first]].sum(axis=1) == len(codes)).all()
+        assert (weights[1:, rows[first]].sum(axis=1) == len(codes) - 1).all()
     assert (weights[:, 0] == weights[:, 1]).all()
+
+
+def test_the_spread_over_draws_is_the_standard_error_and_is_read_with_students_t():
+    size, unseen, draws = 5, 6, 20_000
+    groups = Groups((np.arange(size),), (np.arange(size, size + unseen),), np.arange(size + unseen))
+    scores = np.array([[1.0, 1, 1, -1, -1, 1, 1, -1, -1, -1, -1]])
+    weights = groups.weights(np.random.default_rng(4), draws)
+    found = pair_accuracies(scores, np.zeros(1), groups, weights)
+    rates = np.array([3 / 5, 2 / 6])
+    variances = rates * (1 - rates) / np.array([size - 1, unseen - 1])
+    assert found.values[1:].std() == pytest.approx(np.sqrt(variances.sum()) / 2, rel=0.02)
+    parts = 1 / size, 1 / unseen
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (size - 1) + parts[1] ** 2 / (unseen - 1))
+    assert groups.freedom([0]) == pytest.approx(freedom)
+    tail = norm.cdf(t.isf(0.025, freedom))
+    expected = np.quantile(found.values[1:, 0, 0], [1 - tail, tail])
+    np.testing.assert_allclose(mean_over_pairs(found)[1:3], expected)
+    assert mean_over_pairs(PairDraws(found.values)).high < expected[1]
+
+
+def test_people_shared_by_comparison_sets_give_fewer_degrees_of_freedom_than_people_apart():
+    rows = np.arange(60)
+    shared = Groups((rows[:20], rows[20:40]), (rows[40:50], rows[40:50]), rows)
+    apart = Groups((rows[:20], rows[20:40]), (rows[40:50], rows[50:]), rows)
+    own, unseen = 1 / 20 / 2**2, 1 / 10
+    expected = (2 * own + unseen) ** 2 / (2 * own**2 / 19 + unseen**2 / 9)
+    assert shared.freedom([0, 1]) == pytest.approx(expected)
+    assert apart.freedom([0, 1]) > 1.5 * shared.freedom([0, 1])
 
 
 def test_the_mean_counts_every_pair_and_successes_only_those_above_one_half():

@@ -6,7 +6,7 @@ Every bound lies above the true ε in at most α = 1 - level of the audits, give
   or scores of one training that do not influence each other. The same holds with ``gaussian=True``, which
   also assumes that the mechanism is a Gaussian one and is not valid for others.
 - ``OneRun`` assumes nothing of the kind, but every canary must have been included by its own fair coin.
-- ``OneRunGaussian`` asks for the same coins and tests the hypothesis that the training is μ-GDP.
+  With ``gaussian=True`` it tests the hypothesis that the training is μ-GDP.
 
 A bound of 0 means that nothing was shown; it is not evidence of privacy.
 """
@@ -152,18 +152,22 @@ class HeldOutThreshold:
 @final
 @dataclass(frozen=True)
 class OneRun:
-    """One training with canaries: how many of ``r`` guesses are right, against the most that (ε, δ) allows.
+    """One training with canaries: how many of ``r`` guesses are right, against the most that privacy allows.
 
     The highest ``guess_in`` scores are guessed to be included, the lowest ``guess_out`` left out, the
-    rest are abstained from; both counts are fixed beforehand.
+    rest are abstained from; both counts are fixed beforehand. The bound is the largest ε that is rejected at
+    δ; with ``gaussian`` it is ε(δ) of the largest rejected μ of Gaussian DP.
 
     References:
-        Steinke, Nasr and Jagielski 2023, appendix D.
+        Steinke, Nasr and Jagielski 2023, appendix D. With ``gaussian``: Mahloujifar, Melis and Chaudhuri
+        2024, "Auditing f-differential privacy in one run"; the recursion for two outcomes a canary, read in
+        the PrivacyGuard library's implementation, not in the paper itself.
     """
 
     guess_in: int
     guess_out: int
     level: float = 0.95
+    gaussian: bool = False
 
     def __post_init__(self) -> None:
         _check_level(self.level)
@@ -177,42 +181,13 @@ class OneRun:
         _check_delta(delta)
         right = _right_guesses(self, canaries, rng)
         guesses, total = self.guess_in + self.guess_out, len(canaries.scores)
-        alpha = 1.0 - self.level
+        alpha, counts = 1.0 - self.level, f"{right} of {guesses} guesses right, {total} canaries"
+        if self.gaussian:
+            mu = _largest_rejected(lambda value: rejects_gaussian(right, guesses, total, value, alpha))
+            method = f"one run, f-DP, {counts}"
+            return EpsilonBound(gaussian_epsilon(mu, delta), delta, self.level, method, mu=mu)
         epsilon = _largest_rejected(lambda value: one_run_tail(right, guesses, total, value, delta) <= alpha)
-        method = f"one run, {right} of {guesses} guesses right, {total} canaries"
-        return EpsilonBound(epsilon, delta, self.level, method)
-
-
-@final
-@dataclass(frozen=True)
-class OneRunGaussian:
-    """As ``OneRun``, against the most right guesses that μ-GDP allows, then ε(δ) of the largest rejected μ.
-
-    References:
-        Mahloujifar, Melis and Chaudhuri 2024, "Auditing f-differential privacy in one run"; the recursion for
-        two outcomes a canary, read in the PrivacyGuard library's implementation, not in the paper itself.
-    """
-
-    guess_in: int
-    guess_out: int
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        _check_level(self.level)
-
-    def bound(self, canaries: Canaries, delta: float, rng: np.random.Generator) -> EpsilonBound:
-        """Return ε(δ) of the largest μ that the number of right guesses rejects.
-
-        Raises:
-            ValueError: if inclusion was not by independent coins, or there are fewer canaries than guesses.
-        """
-        _check_delta(delta)
-        right = _right_guesses(self, canaries, rng)
-        guesses, total = self.guess_in + self.guess_out, len(canaries.scores)
-        alpha = 1.0 - self.level
-        mu = _largest_rejected(lambda value: rejects_gaussian(right, guesses, total, value, alpha))
-        method = f"one run, f-DP, {right} of {guesses} guesses right, {total} canaries"
-        return EpsilonBound(gaussian_epsilon(mu, delta), delta, self.level, method, mu=mu)
+        return EpsilonBound(epsilon, delta, self.level, f"one run, {counts}")
 
 
 def epsilon_of_rates(tpr: float, fpr: float, delta: float) -> float:
@@ -276,7 +251,7 @@ def _largest_rejected(rejected: Callable[[float], bool]) -> float:
     return low
 
 
-def _right_guesses(strategy: OneRun | OneRunGaussian, canaries: Canaries, rng: np.random.Generator) -> int:
+def _right_guesses(strategy: OneRun, canaries: Canaries, rng: np.random.Generator) -> int:
     total = len(canaries.scores)
     if not canaries.coin:
         raise ValueError(

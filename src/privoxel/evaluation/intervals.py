@@ -2,9 +2,10 @@
 
 A metric is the mean over repeats of its value within each repeat. Its uncertainty is that of the
 participants: what one of them adds to the mean, summed over their scans and repeats, is one independent
-contribution (DeLong 1988; clustered as Obuchowski 1997). Where a rate or a contribution has no spread (all
-right, all tied), an exact binomial bound takes over, so that no interval has zero width. The draws of the
-adversary's leaked set are conditioned on; their spread is ``sd_repeats``.
+contribution (DeLong 1988; clustered as Obuchowski 1997), but for what attackers share who judge each other's
+teachers (``reciprocity``). Where a rate or a contribution has no spread (all right, all tied), an exact
+binomial bound takes over, so that no interval has zero width. The draws of the adversary's leaked set are
+conditioned on; their spread is ``sd_repeats``.
 """
 
 import math
@@ -15,6 +16,7 @@ import numpy as np
 from scipy import special, stats
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.evaluation.reciprocity import kinds_of, widening
 from privoxel.evaluation.scored import Estimate, Evaluated
 
 Statistic = Callable[[Evaluated, FloatArray], FloatArray]
@@ -30,18 +32,43 @@ class Contributions(NamedTuple):
     """A mean AUC and what each cluster adds to it beyond the mean.
 
     ``auc``: one per repeat. ``members``, ``non_members``: one contribution per cluster, in the order of
-    ``np.unique`` over the participants' codes, zero where the cluster was never evaluated in that class. The
-    variance of the mean AUC is the sum of squares of their sum.
+    ``np.unique`` over the participants' codes, zero where the cluster was never evaluated in that class.
+    ``parts``, ``seen``: repeats × clusters, what each repeat contributes to the sum of both, and whether it
+    evaluates the cluster. ``kinds``: a label a cluster, by the classes that it has.
     """
 
     auc: FloatArray
     members: FloatArray
     non_members: FloatArray
+    parts: FloatArray
+    seen: BoolArray
+    kinds: IntArray
+
+    @property
+    def plain_variance(self) -> float:
+        """Variance of the mean AUC if what participants add were independent: the sum of squares."""
+        return float(np.sum((self.members + self.non_members) ** 2))
+
+    @property
+    def widening(self) -> float:
+        """How much larger the standard error is since attackers judge each other's teachers."""
+        return widening(self.parts, self.seen, self.kinds)
 
     @property
     def variance(self) -> float:
         """Variance of the mean AUC."""
-        return float(np.sum((self.members + self.non_members) ** 2))
+        return self.plain_variance * self.widening**2
+
+    def minus(self, other: "Contributions") -> "Contributions":
+        """Return the contributions to the difference of two mean AUCs on the same scans."""
+        return Contributions(
+            self.auc,
+            self.members - other.members,
+            self.non_members - other.non_members,
+            self.parts - other.parts,
+            self.seen,
+            self.kinds,
+        )
 
 
 def placements(positives: FloatArray, negatives: FloatArray) -> FloatArray:
@@ -67,7 +94,8 @@ def auc_contributions(evaluated: Evaluated) -> Contributions:
     """
     codes = cluster_codes(evaluated)
     repeats = len(evaluated.scores)
-    sums = np.zeros((2, int(codes.max()) + 1))
+    sums = np.zeros((2, repeats, int(codes.max()) + 1))
+    is_seen = np.zeros(sums.shape[1:], dtype=np.bool_)
     aucs = np.empty(repeats)
     for row, scores in enumerate(evaluated.scores):
         seen = ~np.isnan(scores)
@@ -75,9 +103,13 @@ def auc_contributions(evaluated: Evaluated) -> Contributions:
         above = placements(scores[groups[0]], scores[groups[1]])
         below = placements(-scores[groups[1]], -scores[groups[0]])
         aucs[row] = above.mean()
+        is_seen[row, codes[seen]] = True
         for total, group, placed in zip(sums, groups, (above, below), strict=True):
-            np.add(total, _cluster_sums(codes[group], placed - aucs[row], total.size) / repeats, out=total)
-    return Contributions(aucs, sums[0], sums[1])
+            total[row] = _cluster_sums(codes[group], placed - aucs[row], total.shape[1]) / repeats
+    members, non_members = sums.sum(axis=1)
+    return Contributions(
+        aucs, members, non_members, sums.sum(axis=0), is_seen, kinds_of(codes, evaluated.members)
+    )
 
 
 def _cluster_sums(codes: IntArray, deviations: FloatArray, size: int) -> FloatArray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from privoxel.arrays import FloatArray
+from privoxel.arrays import BoolArray, FloatArray
 from privoxel.evaluation.intervals import (
     NO_SPREAD,
     Contributions,
@@ -29,6 +29,7 @@ from privoxel.evaluation.intervals import (
     welch_freedom,
     wilson,
 )
+from privoxel.evaluation.reciprocity import widened, widening_of_calls
 from privoxel.evaluation.results import METRICS, Metric
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_auc, weighted_balanced_accuracy, weighted_hits, weighted_tpr
@@ -108,10 +109,11 @@ def balanced_accuracy(
     low, high = percentile_ends(resampled.mean(axis=1), level)
     value = float(rates.mean())
     below, above = _mover(rates, _wilson_sizes(rates, resampled, evaluated), level)
+    right = (evaluated.scores > evaluated.thresholds[:, None]) == evaluated.members
+    factor = widening_of_calls(evaluated, right, (True, False))
     return Estimate(
         value,
-        max(min(float(low), value - below), 0.0),
-        min(max(float(high), value + above), 1.0),
+        *widened(value, min(float(low), value - below), max(float(high), value + above), factor),
         level,
         describe("stratified participant bootstrap with Wilson's floor", evaluated),
         _sd(_per_repeat(_hit_rates, evaluated).mean(axis=1)),
@@ -171,9 +173,21 @@ def _tpr_estimates(
     found = {}
     for fpr, value, (low, high), spread in zip(shown, values, ends, spreads, strict=True):
         exact = clopper_pearson(float(value), size, level)
-        hull = (min(float(low), exact[0]), max(float(high), exact[1]))
+        factor = widening_of_calls(evaluated, _called_at(evaluated, float(fpr)), (True,))
+        hull = widened(float(value), min(float(low), exact[0]), max(float(high), exact[1]), factor)
         found[float(fpr)] = Estimate(float(value), *hull, level, method, spread)
     return [found[fpr] if fpr in found else _too_few(fpr, n_non_members, level) for fpr in fprs]
+
+
+def _called_at(evaluated: Evaluated, fpr: float) -> BoolArray:
+    """Return whom each repeat calls a member where at most ``fpr`` of its non-members are called."""
+    called = np.ones(evaluated.scores.shape, dtype=np.bool_)
+    for row, scores in zip(called, evaluated.scores, strict=True):
+        others = np.sort(scores[~evaluated.members & ~np.isnan(scores)])[::-1]
+        allowed = math.floor(len(others) * fpr + 1e-6)
+        if allowed < len(others):
+            row[:] = scores > others[allowed]
+    return called
 
 
 def non_members_needed(fpr: float) -> int:
@@ -290,7 +304,7 @@ def paired_auc_difference(a: Evaluated, b: Evaluated, *, level: float = 0.95) ->
         raise ValueError("paired_auc_difference needs the same scans in both, got others. Align their rows.")
     first, second = auc_contributions(a), auc_contributions(b)
     value = float(first.auc.mean() - second.auc.mean())
-    parts = Contributions(first.auc, first.members - second.members, first.non_members - second.non_members)
+    parts = first.minus(second)
     method = describe("DeLong, paired by participant", a)
     if min(a.n_members, a.n_non_members) < 2:
         return Estimate(value, -1.0, 1.0, level, "no interval from one participant")

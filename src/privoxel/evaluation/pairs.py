@@ -3,19 +3,28 @@
 The pairs of a federation share victims and unseen participants, so 56 pairs are not 56 tests. Every
 interval resamples the participants of each learner and of the unseen set once per draw and recomputes all
 pairs from them; attack and control are resampled together, so that their difference is paired.
+
+Plain percentile intervals are too narrow for small groups, for two reasons: the spread over resamples is
+(n - 1) / n of the variance, and it is read as if it were known exactly. So n - 1 participants are drawn
+from a group of n, and the percentiles are those of Student's t instead of the normal.
+
+References:
+    Rao and Wu 1988, section 2 (resamples of n - 1); Hesterberg 2015, section 3.2 (expanded percentiles).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
+from scipy import special
 
 from privoxel.arrays import FloatArray, IntArray
-from privoxel.evaluation.intervals import percentile_ends
+from privoxel.evaluation.intervals import percentile_ends, t_quantile, welch_freedom
 from privoxel.evaluation.scored import Estimate
 
-METHOD = "bootstrap over participants, shared by all pairs"
+METHOD = "bootstrap over participants, shared by all pairs, with Student's t"
 DRAWS = 1000
 HALF = 0.5
 
@@ -36,28 +45,62 @@ class Groups:
     def weights(self, rng: np.random.Generator, draws: int) -> FloatArray:
         """Return how often each scan of the cohort is drawn: draws × scans; the first draw is 1 for all.
 
-        Participants are drawn with replacement within each learner, and within the unseen ones.
+        Participants are drawn with replacement within each learner, and within the unseen ones: one fewer
+        than the group has, so that the spread over draws is that of the data (Rao and Wu 1988).
         """
         drawn = np.zeros((draws + 1, len(self.participants)))
         unseen = np.unique(np.concatenate(self.non_members))
         for rows in (*self.members, unseen):
             codes, inverse = np.unique(self.participants[rows], return_inverse=True)
             size = len(codes)
-            counts = rng.multinomial(size, np.full(size, 1 / size), size=draws)
+            counts = rng.multinomial(max(size - 1, 1), np.full(size, 1 / size), size=draws)
             drawn[1:, rows] = counts[:, inverse]
         drawn[0] = 1.0
         return drawn
 
+    def freedom(self, victims: Sequence[int]) -> float:
+        """Return the degrees of freedom of a mean over ``victims``, by Satterthwaite's formula.
+
+        Every participant is taken to have the same variance; one of several comparison sets counts with its
+        mean share in them.
+        """
+        unseen = np.zeros(int(self.participants.max()) + 1)
+        parts = []
+        for victim in victims:
+            own = len(np.unique(self.participants[self.members[victim]]))
+            parts.append((1.0 / own / len(victims) ** 2, max(own - 1.0, 1.0)))
+            others = np.unique(self.participants[self.non_members[victim]])
+            unseen[others] += 1.0 / len(others) / len(victims)
+        together = float(np.sum(unseen**2))
+        return welch_freedom(*parts, (together, max(1.0 / together - 1.0, 1.0)))
+
 
 class PairDraws(NamedTuple):
-    """A statistic of every pair: draws × attackers × victims, the first draw being the data; NaN: no pair."""
+    """A statistic of every pair: draws × attackers × victims, the first draw being the data; NaN: no pair.
+
+    ``groups``: whose draws these are; without them the groups are taken to be large.
+    """
 
     values: FloatArray
+    groups: Groups | None = None
 
     @property
     def observed(self) -> FloatArray:
         """Attackers × victims."""
         return self.values[0]
+
+    def estimate(self, attackers: slice, victims: Sequence[int], level: float) -> Estimate | None:
+        """Return the mean over the judged pairs of ``attackers`` × ``victims``; None where there is none."""
+        block = self.values[:, attackers, :][:, :, list(victims)]
+        judged = [v for v, pair in zip(victims, block[0].T, strict=True) if not np.isnan(pair).all()]
+        if not judged:
+            return None
+        means = np.nanmean(block, axis=(1, 2))
+        freedom = math.inf if self.groups is None else self.groups.freedom(judged)
+        tail = float(special.ndtr(t_quantile(level, freedom)))
+        low, high = percentile_ends(means[1:], 2.0 * tail - 1.0)
+        value = float(means[0])
+        return Estimate(value, min(float(low), value), max(float(high), value), level, METHOD)
 
 
 def pair_accuracies(
@@ -74,7 +117,7 @@ def pair_accuracies(
     called = (scores > thresholds[:, None]).astype(np.float64)
     hits = _rates(called, scores, groups.members, weights)
     alarms = _rates(called, scores, groups.non_members, weights)
-    return PairDraws((hits + 1.0 - alarms) / 2.0)
+    return PairDraws((hits + 1.0 - alarms) / 2.0, groups)
 
 
 def _rates(
@@ -102,25 +145,25 @@ def pair_aucs(scores: FloatArray, groups: Groups, weights: FloatArray) -> PairDr
             wins = (row[inside][:, None] > row[outside]) + 0.5 * (row[inside][:, None] == row[outside])
             with np.errstate(invalid="ignore", divide="ignore"):
                 found[:, attacker, victim] = ((weights[:, inside] @ wins) * weights[:, outside]).sum(1) / norm
-    return PairDraws(found)
+    return PairDraws(found, groups)
 
 
 def cells(draws: PairDraws, level: float = 0.95) -> list[list[Estimate | None]]:
     """Return every pair's estimate, None where there is no pair."""
     return [
-        [_estimate(draws.values[:, a, v], level) for v in range(draws.values.shape[2])]
+        [draws.estimate(slice(a, a + 1), [v], level) for v in range(draws.values.shape[2])]
         for a in range(draws.values.shape[1])
     ]
 
 
 def mean_over_pairs(draws: PairDraws, level: float = 0.95) -> Estimate:
     """Return the mean over all pairs: the attack's success without a choice of pairs."""
-    return _require(_estimate(np.nanmean(draws.values, axis=(1, 2)), level))
+    return _require(draws.estimate(slice(None), range(draws.values.shape[2]), level))
 
 
 def mean_over_attackers(draws: PairDraws, victim: int, level: float = 0.95) -> Estimate:
     """Return the mean over the attackers of one victim."""
-    return _require(_estimate(np.nanmean(draws.values[:, :, victim], axis=1), level))
+    return _require(draws.estimate(slice(None), [victim], level))
 
 
 class SuccessfulPairs(NamedTuple):
@@ -147,15 +190,7 @@ def difference(a: PairDraws, b: PairDraws) -> PairDraws:
             f"A difference needs the same draws and pairs, got {a.values.shape} and {b.values.shape}. "
             "Make both with the same weights."
         )
-    return PairDraws(a.values - b.values)
-
-
-def _estimate(values: FloatArray, level: float) -> Estimate | None:
-    """Return the estimate whose value is the first of ``values`` and whose draws are the others."""
-    if np.isnan(values[0]):
-        return None
-    low, high = percentile_ends(values[1:], level)
-    return Estimate(float(values[0]), float(min(low, values[0])), float(max(high, values[0])), level, METHOD)
+    return PairDraws(a.values - b.values, a.groups)
 
 
 def _require(estimate: Estimate | None) -> Estimate:

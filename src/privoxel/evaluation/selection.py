@@ -2,7 +2,9 @@
 
 Two ways. ``best_of_many`` compares the largest standardised AUC with what the largest would be if no attack
 worked: memberships are exchanged between participants, for all attacks at once, so that their correlation is
-kept. ``held_out_best`` chooses on one half of the participants and measures on the other.
+kept. Scores stay as they are, so that the spread over exchanges, as any interval, is widened where attackers
+judge each other's teachers (``reciprocity``). ``held_out_best`` chooses on one half of the participants and
+measures on the other.
 """
 
 from collections.abc import Mapping
@@ -51,11 +53,11 @@ def best_of_many(
     """
     names, scored = list(attacks), list(attacks.values())
     _check_alike(scored)
-    values, deviations = _values_and_deviations(scored)
+    values, deviations, widenings = _values_and_deviations(scored)
     errors = np.maximum(np.sqrt((deviations**2).sum(axis=1)), _FLOOR)
     null = _null_areas(scored, rng, draws)
     spread = np.maximum(null.std(axis=0), _FLOOR)
-    reached, largest = (values - 0.5) / spread, ((null - 0.5) / spread).max(axis=1)
+    reached, largest = (values - 0.5) / (spread * widenings), ((null - 0.5) / spread).max(axis=1)
     chosen = int(reached.argmax())
     p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
     freedom = max(min(scored[0].n_members, scored[0].n_non_members) - 1, 1)
@@ -96,11 +98,20 @@ def _end(value: float | None) -> float:
     return 0.5 if value is None else value
 
 
-def _values_and_deviations(scored: list[Evaluated]) -> tuple[FloatArray, FloatArray]:
-    """Return each attack's AUC and each participant's contribution to it: attacks × participants."""
+class _Parts(NamedTuple):
+    """Each attack's AUC, each participant's contribution to it (attacks × participants), and its widening."""
+
+    values: FloatArray
+    deviations: FloatArray
+    widenings: FloatArray
+
+
+def _values_and_deviations(scored: list[Evaluated]) -> _Parts:
     parts = [auc_contributions(one) for one in scored]
     values = np.array([part.auc.mean() for part in parts], dtype=np.float64)
-    return values, np.stack([part.members + part.non_members for part in parts])
+    widenings = np.array([part.widening for part in parts], dtype=np.float64)
+    deviations = np.stack([part.members + part.non_members for part in parts])
+    return _Parts(values, deviations * widenings[:, None], widenings)
 
 
 def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -> FloatArray:

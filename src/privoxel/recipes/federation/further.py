@@ -82,7 +82,7 @@ def _further(
     """Return the row of an attack: its mean AUC over pairs, that of age alone, and their difference."""
     aucs = judge.aucs(scores)
     control = judge.aucs(attackers.attacks[AGE_LOGISTIC].values)
-    same = PairDraws(np.where(np.isnan(aucs.values), np.nan, control.values))
+    same = PairDraws(np.where(np.isnan(aucs.values), np.nan, control.values), control.groups)
     return Further(
         name=title.replace(" ", "-"),
         title=title,

@@ -29,7 +29,7 @@ class Judge(NamedTuple):
         """Return the AUC of row v of ``scores`` on victim v, the only pairs there are."""
         values = self.aucs(scores).values
         is_own = np.eye(values.shape[1], dtype=np.bool_)
-        return PairDraws(np.where(is_own, values, np.nan))
+        return PairDraws(np.where(is_own, values, np.nan), self.groups)
 
 
 def judge_of(site: Site, judged: IntArray) -> Judge:
