@@ -14,14 +14,23 @@ from typing import NamedTuple, final
 import numpy as np
 from scipy.stats import rankdata
 
-from privoxel.arrays import BoolArray, FloatArray
-from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, finite_signal, leaked_table
+from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.attacks.base import (
+    Attack,
+    CrossFitted,
+    Knowledge,
+    Scored,
+    ThreatModel,
+    finite_signal,
+    leaked_table,
+)
 from privoxel.attacks.centred import CENTRED_ERROR
-from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.folds import leaked_folds, out_of_fold
 from privoxel.attacks.stacked import STACKED
 from privoxel.attacks.svm import PREDICTION_LABEL_SVM
 from privoxel.attacks.threshold import ABS_ERROR, GRADIENT_NORM
 from privoxel.attacks.tube import TUBE
+from privoxel.executor import one_thread
 from privoxel.signals.table import GRADIENT_NORMS, PREDICTION, SignalTable
 
 FEWEST = 4
@@ -62,8 +71,9 @@ class CrossFittedChoice:
         for table in (leaked, target):
             for signal in sorted(self.requires):
                 finite_signal(self, table, signal)
-        chosen = choose(usable, leaked, knowledge, rng).attack
-        scored = chosen.score(target, knowledge, rng)
+        with one_thread():
+            chosen = choose(usable, leaked, knowledge, rng).attack
+            scored = chosen.score(target, knowledge, rng)
         return scored._replace(notes=(f"choice={chosen.name}", *scored.notes))
 
 
@@ -75,14 +85,24 @@ def choose(
     if min(len(np.unique(people[members == state])) for state in (True, False)) < FEWEST:
         return Choice(candidates[0], np.full((len(candidates), 1), np.nan))
     folds = leaked_folds(leaked, rng)
-    aucs = np.empty((len(candidates), int(folds.max()) + 1))
-    for fold in range(aucs.shape[1]):
-        held_out = folds == fold
-        rest = Knowledge(leaked=leaked.select(~held_out), population=knowledge.population)
-        for row, attack in enumerate(candidates):
-            scores = attack.score(leaked.select(held_out).blinded(), rest, rng).scores
-            aucs[row, fold] = _auc(scores, members[held_out])
+    each_fold = [folds == fold for fold in range(int(folds.max()) + 1)]
+    scores = [_held_out(attack, leaked, folds, knowledge, rng) for attack in candidates]
+    aucs = np.array([[_auc(row[fold], members[fold]) for fold in each_fold] for row in scores])
     return Choice(candidates[simplest_within_one_se(aucs)], aucs)
+
+
+def _held_out(
+    attack: Attack, leaked: SignalTable, folds: IntArray, knowledge: Knowledge, rng: np.random.Generator
+) -> FloatArray:
+    """Return the scores of leaked scans by ``attack``, each with its fold's membership hidden."""
+    if isinstance(attack, CrossFitted):
+        return attack.held_out(leaked, folds, rng)
+
+    def scored(fit: IntArray, rows: IntArray) -> FloatArray:
+        rest = Knowledge(leaked=leaked.select(fit), population=knowledge.population)
+        return attack.score(leaked.select(rows).blinded(), rest, rng).scores
+
+    return out_of_fold(scored, folds)
 
 
 def simplest_within_one_se(aucs: FloatArray) -> int:
