@@ -3,7 +3,7 @@
 The signals are made up (members fitted more closely), of the shapes of a 4 mm 3D-CNN; one score is one
 leaked draw. The paper's encoders are left out unless asked for: they are timed apart. As in a run, every
 attack is a job on one thread, and ``--workers`` jobs run at once.
-Run: python benchmarks/attacks.py [--scans 5000] [--leaked 100] [--width quarter|full] [--workers 1] [--encoders]
+Run: python benchmarks/attacks.py [--scans 5000] [--leaked 100] [--width quarter|full] [--workers 1]
 """
 
 import argparse

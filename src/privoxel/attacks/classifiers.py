@@ -4,7 +4,7 @@
 ``boosting``: shallow trees on random halves of the scans (Friedman 2002, stochastic gradient boosting).
 ``network``: the mean of small networks with one hidden layer and a strong weight penalty, fitted to
 convergence from several starts, since a single one of them is unstable on 200 scans. All but ``boosting``
-read the principal components of standardised features; trees need no scaling and read the features as they are.
+read the principal components of standardised features; trees need no scaling and read features as they are.
 Scaling and components are part of what is fitted. Both classes count the same.
 """
 
