@@ -16,6 +16,7 @@ from privoxel.attacks import (
     difficulty,
     forest,
     influence,
+    inverse_hessian,
     lira,
     paper,
     population,
@@ -51,6 +52,7 @@ _ATTACKS: tuple[Attack, ...] = (
     *quantile.ATTACKS,
     *stacked.ATTACKS,
     *influence.ATTACKS,
+    *inverse_hessian.ATTACKS,
     *default.ATTACKS,
     *_SHADOW,
 )

@@ -4,9 +4,10 @@ Encoders of tens of thousands of weights are too much for 25 to 200 leaked peopl
 raw gradients fails: a gradient is the error times the gradient of the prediction, so its sign follows the
 sign of the error and both classes lie around zero. Features here have no such symmetry: logarithms of
 norms, and gradients multiplied by the sign of the error, randomly projected. Small classifiers
-(``classifiers.py``) read each group (error and age, norms, one gradient each). Their out-of-fold decisions
-are weighed by one more ridge logistic regression (stacked generalisation, Wolpert 1992). Scaling,
-components and classifiers are fitted without the fold they score.
+(``classifiers.py``) read each group (error and age, norms, one gradient each). Their decisions are averaged
+with weights by how well they order leaked scans out of fold (``weighting.py``); combining out-of-fold
+decisions is stacked generalisation (Wolpert 1992). Scaling, components and classifiers are fitted without
+the fold they score.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from privoxel.attacks.base import (
 from privoxel.attacks.classifiers import Settings, check_kinds, decisions
 from privoxel.attacks.folds import leaked_folds, out_of_fold
 from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.weighting import weigh
 from privoxel.executor import one_thread
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 
@@ -51,15 +53,17 @@ class Leaked(NamedTuple):
 @final
 @dataclass(frozen=True)
 class StackedAttack:
-    """Log-odds of membership from all groups together.
+    """Weighted mean of the decisions on all groups.
 
     ``width`` is the number of random projections of a gradient, ``components`` the most principal components
-    of a group, ``inverse_penalty`` that of each logistic regression, ``classifiers`` what reads each group.
+    of a group, ``inverse_penalty`` that of the logistic regression, ``classifiers`` what reads each group,
+    ``temperature`` that of the weights of their decisions.
     """
 
     width: int = 64
     components: int = 8
     inverse_penalty: float = 0.1
+    temperature: float = 0.05
     classifiers: tuple[str, ...] = ("logistic", "kernel")
     name: str = "stacked"
     title: str = "stacked signals"
@@ -67,13 +71,13 @@ class StackedAttack:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, GRADIENT_NORMS})
     needs_leaked = True
-    source = "stacked generalisation, Wolpert 1992, on the features of Gupta et al. 2021, table 1"
+    source = "out-of-fold combination of Wolpert 1992, on the features of Gupta et al. 2021, table 1"
 
     def __post_init__(self) -> None:
         check_kinds(self.classifiers)
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
-        """Return log-odds and the best threshold on out-of-fold ones.
+        """Return combined decisions and the best threshold on out-of-fold ones.
 
         Every ``gradient:`` signal that both tables hold is read besides those required.
 
@@ -89,7 +93,7 @@ class StackedAttack:
         return scored._replace(notes=(f"stacked groups={len(known)}",))
 
     def held_out(self, leaked: SignalTable, folds: IntArray, rng: np.random.Generator) -> FloatArray:
-        """Return log-odds of each leaked scan by a stack fitted without the scan's fold.
+        """Return the score of each leaked scan by a stack fitted without the scan's fold.
 
         Each gradient is read and projected once for all folds.
 
@@ -122,13 +126,8 @@ class StackedAttack:
 
                 held_out.append(out_of_fold(decide, folds))
                 decided.append(decisions(kind, known, members, others, settings))
-        below, above = np.column_stack(held_out), np.column_stack(decided)
-
-        def weigh(fit: IntArray, rows: FloatArray) -> FloatArray:
-            return decisions("logistic", below[fit], members[fit], rows, settings)
-
-        threshold = best_threshold(out_of_fold(lambda fit, rows: weigh(fit, below[rows]), folds), members)
-        return Scored(weigh(np.arange(len(members)), above), threshold)
+        weighed = weigh(np.stack(held_out), np.stack(decided), members, folds, temperature=self.temperature)
+        return Scored(weighed.target, best_threshold(weighed.leaked, members))
 
     def _groups(self, table: SignalTable, gradients: tuple[str, ...], seed: int) -> Groups:
         norms = _logs(finite_signal(self, table, GRADIENT_NORMS))
@@ -180,4 +179,9 @@ def _logs(norms: Any) -> FloatArray:
 
 
 STACKED = StackedAttack()
-ATTACKS = (STACKED,)
+STACKED_ENSEMBLE = StackedAttack(
+    classifiers=("kernel", "boosting", "network"),
+    name="stacked-ensemble",
+    title="stacked signals (kernel, boosting, network)",
+)
+ATTACKS = (STACKED, STACKED_ENSEMBLE)
