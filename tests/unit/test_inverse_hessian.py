@@ -26,7 +26,7 @@ def test_the_terms_are_those_of_explicit_inverses_scan_by_scan(rng):
 
 
 def test_at_the_stability_limit_the_signed_term_centres_the_loss_on_the_members(rng):
-    """With equal embeddings, 1/η = λ/2 and many scans the score is −(r − r̄)² up to a constant: the closed form."""
+    """With equal embeddings, 1/η = λ/2 and many scans: −(r − r̄)² up to a constant, in closed form."""
     embedding = np.array([0.5, 1.0, 2.0])
     errors, inside = rng.normal(0, 4, 13), rng.normal(1.5, 1, 4000)
     scans, members = (Layer(2.0 * r[:, None] * embedding, r) for r in (errors, inside))
