@@ -48,7 +48,8 @@ def make_table(
     The signed error of a non-member has SD 4 years, that of a member 4 / (1 + gap); every gradient is the
     error times a direction plus noise, every activation moves with the error, and copies of a member are
     predicted nearly as if it had not been fitted, and its gradient lies along what training did. With gap 0
-    membership means nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in random order.
+    membership means nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in
+    random order.
     """
     widths = widths or Widths()
     rng = np.random.default_rng([seed, members, non_members])

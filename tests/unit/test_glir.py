@@ -116,5 +116,5 @@ def test_tables_of_different_steps_are_refused(rng):
     people = make_table(members=6, non_members=7)
     gradients = rng.normal(0, 1, (3, 13, 512))
     three, two = (table_of(people, gradients[:k], gradients[:k].mean(axis=1)) for k in (3, 2))
-    with pytest.raises(SignalError, match="needs the same steps .*got 3 and 2"):
+    with pytest.raises(SignalError, match=r"needs the same steps .*got 3 and 2"):
         GLIR.score(two, Knowledge(leaked=three), rng)

@@ -1,7 +1,7 @@
 """Alignment of a scan's gradient with the course of training: who pulled the weights where they went?
 
-Training moves the weights by Δ between two kept snapshots, downhill on its members' losses. A member's gradient
-g at the earlier snapshot therefore points against Δ more than a stranger's:
+Training moves the weights by Δ between two kept snapshots, downhill on its members' losses. A member's
+gradient g at the earlier snapshot therefore points against Δ more than a stranger's:
 
     score = mean over intervals of cos(g, −Δ)
 

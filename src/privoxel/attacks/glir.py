@@ -6,13 +6,13 @@ scan x is not among them. With background gradients of mean μ and covariance Σ
 
     K = (n − 1) (m − g)ᵀ Σ⁻¹ (m − g)  ~  χ'²(d, n (g − μ)ᵀ Σ⁻¹ (g − μ))
 
-with g the scan's own gradient at the same weights and d the number of dimensions. A member pulls m towards g, so K is
-small: score = −Σ over steps of log P(χ'² ≤ K). The distribution function is Sankaran's (1963) normal
-approximation, whose logarithm does not underflow; the authors cut theirs at −200.
+with g the scan's own gradient at the same weights and d the number of dimensions. A member pulls m towards
+g, so K is small: score = −Σ over steps of log P(χ'² ≤ K). The distribution function is Sankaran's (1963)
+normal approximation, whose logarithm does not underflow; the authors cut theirs at −200.
 
-Gradients are random projections (``projection:``), folded to ``dimensions`` numbers, since Σ must be estimated from
-fewer scans than a network has weights; Ledoit & Wolf's (2004) shrinkage keeps it well conditioned. Background: a
-population, or leaked non-members, for leaked scans those of other folds.
+Gradients are random projections (``projection:``), folded to ``dimensions`` numbers, since Σ must be
+estimated from fewer scans than a network has weights; Ledoit & Wolf's (2004) shrinkage keeps it well
+conditioned. Background: a population, or leaked non-members, for leaked scans those of other folds.
 """
 
 from dataclasses import dataclass
@@ -107,8 +107,8 @@ class GradientLikelihoodRatio:
         steps = range(len(leaked.snapshots))
         if len(target.snapshots) != len(steps):
             raise SignalError(
-                f"Attack {self.name} needs the same steps of leaked and evaluated scans, got {len(steps)} and "
-                f"{len(target.snapshots)}. Extract both together."
+                f"Attack {self.name} needs the same steps of leaked and evaluated scans, got {len(steps)} "
+                f"and {len(target.snapshots)}. Extract both together."
             )
         held_out, scores = np.zeros(len(leaked)), np.zeros(len(target))
         for step in steps:

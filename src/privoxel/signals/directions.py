@@ -1,4 +1,4 @@
-"""Updates of a federation's learners, and movements between snapshots, as directions for ``product:`` signals.
+"""Learners' updates and movements between snapshots, as directions for ``product:`` signals.
 
 An update is Δ = local model − the community model that the round started from. Local SGD goes down the loss,
 so Δ points along MINUS the gradient of the learner's own scans: a member has a negative product with it.

@@ -5,13 +5,14 @@ gradient's inner product with the direction Δ / ‖Δ‖ of the movement (``pro
 projection (``projection:512``), and the same projection of the mean gradient of the interval
 (``step:512``, one row repeated for every scan). The table's snapshots are the intervals' starts.
 
-The mean gradient is −``gradient_per_move`` · Δ. For plain SGD with learning rate η and T steps in the interval
-that is the loss scale divided by η·T: exact for one step, and for more as far as gradients change little in
-between. Adam's steps are no gradients: there the products mean something and ``step:`` does not.
+The mean gradient is −``gradient_per_move`` · Δ. For plain SGD with learning rate η and T steps in the
+interval that factor is the loss scale divided by η·T: exact for one step, and for more as far as gradients
+change little in between. Adam's steps are no gradients: there products mean something and ``step:`` does not.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -52,7 +53,7 @@ class Intervals:
     projection: int = 512
     gradient_per_move: float = 0.0
     batch_size: int = 0
-    runtime: Runtime = Runtime()
+    runtime: Runtime = field(default_factory=Runtime)
 
 
 def extract_movement(
@@ -64,7 +65,7 @@ def extract_movement(
     folder: Path,
     progress: Progress,
 ) -> SignalTable:
-    """Write the signals of every scan and interval into ``folder`` and return their table, without membership.
+    """Write the signals of every scan and interval into ``folder``; return their table, without membership.
 
     Raises:
         SignalError: for fewer than two snapshots, weights that did not move, or a value that is not finite.
@@ -77,7 +78,7 @@ def extract_movement(
     parameters = [name for name, _ in model.named_parameters()]
     parts: list[dict[str, npt.NDArray[np.generic]]] = []
     tensors: tuple[str, ...] = ()
-    for number, (before, after) in enumerate(zip(snapshots, snapshots[1:], strict=False)):
+    for number, (before, after) in enumerate(pairwise(snapshots)):
         moved = movement(before, after, parameters)
         part = folder / f"interval-{number:04d}"
         found = extract(
@@ -103,8 +104,8 @@ def _extraction(moved: Direction, intervals: Intervals, after: Path) -> Extracti
     length = direction_norm(moved)
     if length == 0.0:
         raise SignalError(
-            f"The course of training needs weights that move, got {after.name} equal to the snapshot before it. "
-            "Leave one of the two out."
+            f"The course of training needs weights that move, got {after.name} equal to the snapshot before "
+            "it. Leave one of the two out."
         )
     device = intervals.runtime.device
     unit = {name: (tensor / length).to(device) for name, tensor in moved.items()}
