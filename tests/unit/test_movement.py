@@ -35,8 +35,8 @@ def descend(folder):
     for step in (1, 2):
         gradients.append([gradient_of(model, row) for row in range(7)])
         with torch.no_grad():
-            for name, weights in model.named_parameters():
-                weights -= RATE * sum(gradients[-1][row][name] for row in MEMBERS) / len(MEMBERS)
+            for name, tensor in model.named_parameters():
+                tensor.sub_(RATE * sum(gradients[-1][row][name] for row in MEMBERS) / len(MEMBERS))
         paths.append(folder / f"step-{step}.safetensors")
         save_weights(model, paths[-1])
     return paths, gradients

@@ -71,12 +71,13 @@ class Blend:
         leaked = leaked_table(self, target, knowledge)
         if _is_small(leaked):
             return ABS_ERROR.score(target, knowledge, rng)
-        members, folds = leaked.is_member(), leaked_folds(leaked, rng)
-        below = np.stack([_held_out(part, leaked, folds, knowledge, rng) for part in self.parts])
-        above = np.stack([part.score(target, knowledge, rng).scores for part in self.parts])
-        weighed = weigh(below, above, members, folds, temperature=self.temperature)
+        with one_thread():
+            folds = leaked_folds(leaked, rng)
+            below = np.stack([held_out(part, leaked, folds, knowledge, rng) for part in self.parts])
+            above = np.stack([part.score(target, knowledge, rng).scores for part in self.parts])
+        weighed = weigh(below, above, leaked.is_member(), folds, temperature=self.temperature)
         shares = [f"{part.name} {w:.2f}" for part, w in zip(self.parts, weighed.weights, strict=True)]
-        threshold = best_threshold(weighed.leaked, members)
+        threshold = best_threshold(weighed.leaked, leaked.is_member())
         return Scored(weighed.target, threshold, (f"blend of {', '.join(shares)}",))
 
 
@@ -121,7 +122,7 @@ def choose(
         return Choice(ABS_ERROR, np.full((len(candidates), 1), np.nan))
     members, folds = leaked.is_member(), leaked_folds(leaked, rng)
     each_fold = [folds == fold for fold in range(int(folds.max()) + 1)]
-    scores = [_held_out(attack, leaked, folds, knowledge, rng) for attack in candidates]
+    scores = [held_out(attack, leaked, folds, knowledge, rng) for attack in candidates]
     aucs = np.array([[auc_of(row[fold], members[fold]) for fold in each_fold] for row in scores])
     return Choice(candidates[simplest_within(aucs)], aucs)
 
@@ -142,7 +143,7 @@ def _is_small(leaked: SignalTable) -> bool:
     return min(len(np.unique(people[members == state])) for state in (True, False)) < FEWEST
 
 
-def _held_out(
+def held_out(
     attack: Attack, leaked: SignalTable, folds: IntArray, knowledge: Knowledge, rng: np.random.Generator
 ) -> FloatArray:
     """Return the scores of leaked scans by ``attack``, each with its fold's membership hidden."""

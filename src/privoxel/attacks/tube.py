@@ -85,20 +85,31 @@ class TubeRatio:
             SignalError: if a signal or leaked participants are missing, or an error is not finite.
         """
         leaked = leaked_table(self, target, knowledge)
-        known, unknown = finite_errors(self, leaked), finite_errors(self, target)
-        members, folds = leaked.is_member(), leaked_folds(leaked, rng)
+        unknown, folds = finite_errors(self, target), leaked_folds(leaked, rng)
+        held_out = self.held_out(leaked, folds, rng)
+        scores = self._ratios(leaked, np.arange(len(leaked)), unknown, target.age)
+        return Scored(scores, best_threshold(held_out, leaked.is_member()))
 
-        def ratio(fit: IntArray, errors: FloatArray, ages: FloatArray) -> FloatArray:
-            scale = age_scale(leaked.age[fit])
-            tubes = [
-                _tube_of(known, leaked.age, fit[members[fit] == state], scale) for state in (True, False)
-            ]
-            z = scale(ages)
-            return tubes[0].log_density(errors, z) - tubes[1].log_density(errors, z)
+    def held_out(
+        self,
+        leaked: SignalTable,
+        folds: IntArray,
+        rng: np.random.Generator,  # noqa: ARG002 - the protocol's; nothing here is random
+    ) -> FloatArray:
+        """Return the log likelihood ratio of each leaked scan by tubes fitted without the scan's fold.
 
-        held_out = out_of_fold(lambda fit, rows: ratio(fit, known[rows], leaked.age[rows]), folds)
-        scores = ratio(np.arange(len(known)), unknown, target.age)
-        return Scored(scores, best_threshold(held_out, members))
+        Raises:
+            SignalError: if an error is not finite.
+        """
+        known = finite_errors(self, leaked)
+        return out_of_fold(lambda fit, rows: self._ratios(leaked, fit, known[rows], leaked.age[rows]), folds)
+
+    def _ratios(self, leaked: SignalTable, fit: IntArray, errors: FloatArray, ages: FloatArray) -> FloatArray:
+        """Return log likelihood ratios of errors (years) at ages, by tubes of the leaked scans at ``fit``."""
+        known, members, scale = finite_errors(self, leaked), leaked.is_member(), age_scale(leaked.age[fit])
+        tubes = [_tube_of(known, leaked.age, fit[members[fit] == state], scale) for state in (True, False)]
+        z = scale(ages)
+        return tubes[0].log_density(errors, z) - tubes[1].log_density(errors, z)
 
 
 def _tube_of(errors: FloatArray, ages: FloatArray, rows: IntArray, scale: AgeScale) -> Tube:
