@@ -85,7 +85,7 @@ class Attack(Protocol):
 
     @property
     def source(self) -> str:
-        """Paper, section and equation."""
+        """Paper, and its section or equation where that was checked."""
         ...
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:

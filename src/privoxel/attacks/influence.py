@@ -1,6 +1,6 @@
 """Self-influence on the output layer: how much a scan would move the model's own loss on it.
 
-SIF(z) = −gᵀ H⁻¹ g (Cohen & Giryes 2022, section 3), with g the gradient of the squared error with respect to
+SIF(z) = −gᵀ H⁻¹ g (Cohen & Giryes 2022), with g the gradient of the squared error with respect to
 the output layer's weights and H the curvature of the mean loss there. A scan that was trained on leaves less
 to gain. For a squared error g = 2 r φ, where φ is the embedding, so the layer's Gauss-Newton
 curvature is H = 2 mean(φ φᵀ), exact for a linear output, and φ = g / (2 r) comes from the same signal.
@@ -43,7 +43,7 @@ class SelfInfluence:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, OUTPUT})
     needs_leaked = True
-    source = "Cohen & Giryes 2022, section 3 (self-influence function), Gauss-Newton of the output layer"
+    source = "Cohen & Giryes 2022 (self-influence function), Gauss-Newton of the output layer"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return negative self-influences and the best threshold on out-of-fold ones.

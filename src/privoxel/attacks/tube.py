@@ -3,7 +3,7 @@
 The error r (years) of members and of non-members is modelled apart: r ~ N(μ(z), exp(v(z))), with μ quadratic
 and v linear in standardised age z. Score = log density as a member − log density as a non-member.
 Weighted ridge regression for μ and a gamma regression of the squared residuals with a log link for v (the
-likelihood equations of a normal variance function: Davidian & Carroll 1987, section 3.1) are repeated
+likelihood equations of a normal variance function: Davidian & Carroll 1987) are repeated
 in turn. Both penalties count as ``PRIOR`` scans without any trend in age, so that 25 members suffice.
 """
 
@@ -74,8 +74,8 @@ class TubeRatio:
     requires = frozenset({PREDICTION})
     needs_leaked = True
     source = (
-        "likelihood ratio of Carlini et al. 2022 (section V) with age in place of reference models; "
-        "variance function of Davidian & Carroll 1987 (section 3.1); not in Gupta et al. 2021"
+        "likelihood ratio of Carlini et al. 2022 with age in place of reference models; "
+        "variance function of Davidian & Carroll 1987; not in Gupta et al. 2021"
     )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
