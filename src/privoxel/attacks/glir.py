@@ -80,7 +80,7 @@ class GradientLikelihoodRatio:
     usually knows it, and otherwise takes that of the leaked members, a lower bound.
     """
 
-    dimensions: int = 16
+    dimensions: int = 64
     scans: int | None = None
     size: int = 512
 
