@@ -1,20 +1,24 @@
 """Seconds of every attack without reference models on signals of many scans, and of all together.
 
 The signals are made up (members fitted more closely), of the shapes of a 4 mm 3D-CNN; one score is one
-leaked draw. The paper's encoders are left out unless asked for: they are timed apart.
-Run: python benchmarks/attacks.py [--scans 5000] [--leaked 100] [--width quarter|full] [--encoders]
+leaked draw. The paper's encoders are left out unless asked for: they are timed apart. As in a run, every
+attack is a job on one thread, and ``--workers`` jobs run at once.
+Run: python benchmarks/attacks.py [--scans 5000] [--leaked 100] [--width quarter|full] [--workers 1]
 """
 
 import argparse
+import tempfile
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from privoxel.attacks import ON_COPIES, list_attacks
-from privoxel.attacks.base import Attack, Knowledge
+from privoxel.attacks.base import Attack, Knowledge, needs_models
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.cohort.base import Covariates, ScanId
+from privoxel.executor import run_jobs
 from privoxel.signals.table import LazyArray, SignalTable
 
 SHAPES = {
@@ -42,8 +46,11 @@ class Case(NamedTuple):
     members: np.ndarray
 
 
-def make_case(scans: int, leaked: int, shapes: dict[str, tuple[int, ...]], seed: int) -> Case:
-    """Return a table of ``scans`` people, half of them members, ``leaked`` of each class leaked."""
+def make_case(folder: Path, scans: int, leaked: int, shapes: dict[str, tuple[int, ...]], seed: int) -> Case:
+    """Return a table of ``scans`` people, half of them members, ``leaked`` of each class leaked.
+
+    Signals are files in ``folder``, memory-mapped as those of a run are.
+    """
     rng = np.random.default_rng(seed)
     is_member = np.arange(scans) % 2 == 0
     unfitted = rng.normal(0.5, 4.0, scans)
@@ -63,10 +70,15 @@ def make_case(scans: int, leaked: int, shapes: dict[str, tuple[int, ...]], seed:
     for name, shape in shapes.items():
         along = np.multiply.outer(error.astype(np.float32), rng.standard_normal(shape, dtype=np.float32))
         values[name] = (along + rng.standard_normal(along.shape, dtype=np.float32)).astype(np.float16)
-    lazy = {name: LazyArray(value[None, None]) for name, value in values.items()}
+    lazy = {name: _stored(folder / f"{name.replace(':', '_')}.npy", value) for name, value in values.items()}
     table = SignalTable(covariates, ("model",), ("last",), is_member.astype(np.int8)[None], lazy)
     known = np.arange(scans) < 2 * leaked
     return Case(table.select(~known).blinded(), Knowledge(leaked=table.select(known)), is_member[~known])
+
+
+def _stored(path: Path, values: np.ndarray) -> LazyArray:
+    np.save(path, values[None, None])
+    return LazyArray(path)
 
 
 def timed(attack: Attack, case: Case) -> tuple[float, float]:
@@ -85,19 +97,31 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=5000)
     parser.add_argument("--leaked", type=int, default=100)
     parser.add_argument("--width", choices=sorted(SHAPES), default="quarter")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--encoders", action="store_true")
     options = parser.parse_args()
-    case = make_case(options.scans, options.leaked, SHAPES[options.width], 0)
-    total = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        _print_times(Path(folder), options)
+
+
+def _print_times(folder: Path, options: argparse.Namespace) -> None:
+    """Print seconds and AUC of every attack, in the order of the registry, and of all together."""
+    case = make_case(folder, options.scans, options.leaked, SHAPES[options.width], 0)
+    attacks = [a for a in (*list_attacks(), *ON_COPIES.values()) if _is_timed(a, encoders=options.encoders)]
     print(f"{options.scans} scans, {options.leaked} + {options.leaked} leaked, {options.width} width")
     print(f"{'attack':24}{'seconds':>9}{'AUC':>8}")
-    for attack in (*list_attacks(), *ON_COPIES.values()):
-        if isinstance(attack, EncoderAttack | ActivationAttack) and not options.encoders:
-            continue
-        seconds, auc = timed(attack, case)
-        total += seconds
-        print(f"{attack.name:24}{seconds:9.2f}{auc:8.3f}")
-    print(f"{'all':24}{total:9.2f}")
+    started = time.perf_counter()
+    jobs = [(attack, case) for attack in attacks]
+    for attack, found in zip(attacks, run_jobs(timed, jobs, workers=options.workers), strict=True):
+        seconds, auc = found
+        print(f"{attack.name:24}{seconds:9.2f}{auc:8.3f}", flush=True)
+    print(f"{'all':24}{time.perf_counter() - started:9.2f}")
+
+
+def _is_timed(attack: Attack, *, encoders: bool) -> bool:
+    """Return whether ``attack`` needs no reference models and, unless asked for, is no encoder."""
+    is_encoder = isinstance(attack, EncoderAttack | ActivationAttack)
+    return not needs_models(attack) and (encoders or not is_encoder)
 
 
 if __name__ == "__main__":

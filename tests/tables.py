@@ -47,8 +47,9 @@ def make_table(
 
     The signed error of a non-member has SD 4 years, that of a member 4 / (1 + gap); every gradient is the
     error times a direction plus noise, every activation moves with the error, and copies of a member are
-    predicted nearly as if it had not been fitted. With gap 0 membership means
-    nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in random order.
+    predicted nearly as if it had not been fitted, and its gradient lies along what training did. With gap 0
+    membership means nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in
+    random order.
     """
     widths = widths or Widths()
     rng = np.random.default_rng([seed, members, non_members])
@@ -63,6 +64,9 @@ def make_table(
     }
     copies = _copies(covariates.age, error, unfitted, np.random.default_rng([seed, members, non_members, 1]))
     values["augmented:shift"] = LazyArray(copies)
+    pull = is_member * gap / (1.0 + gap)
+    norms = np.linalg.norm(values["gradient-norms"].read(), axis=1)
+    values |= _course(pull, norms, np.random.default_rng([seed, members, non_members, 2]))
     membership = is_member.astype(np.int8)[None]
     return SignalTable(covariates, ("model",), ("epoch-1", "epoch-2", "epoch-3"), membership, values)
 
@@ -102,6 +106,20 @@ def _copies(age: np.ndarray, error: np.ndarray, unfitted: np.ndarray, rng: np.ra
     last = centre[:, None] + rng.normal(0.0, 0.3, (len(age), 5))
     noise = rng.normal(float(last.mean()), float(last.std()), (2, *last.shape))
     return np.concatenate([noise, last[None]])[None].astype(np.float32)
+
+
+def _course(pull: np.ndarray, norms: np.ndarray, rng: np.random.Generator) -> dict[str, LazyArray]:
+    """Return signals of the course of training: members' gradients lie along its steps by their ``pull``."""
+    scans = len(pull)
+    cosine = np.clip(-0.5 * pull + 0.2 * rng.standard_normal(scans), -1.0, 1.0)
+    step = rng.standard_normal(512)
+    gradients = rng.standard_normal((scans, 512)) + 0.8 * np.multiply.outer(pull, step)
+    means = np.broadcast_to(0.08 * step, (3, scans, 512))
+    return {
+        "product:movement": LazyArray(_with_snapshots(cosine * norms, rng)),
+        "projection:512": LazyArray(_with_snapshots(gradients, rng)),
+        "step:512": LazyArray(means[None].astype(np.float32)),
+    }
 
 
 def _along(error: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -11,13 +11,21 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from privoxel.attacks import ATTACKS, CONTROLS, ON_COPIES, PAPER_TABLE_1, get_attack, list_attacks
+from privoxel.attacks import (
+    ATTACKS,
+    CONTROLS,
+    ON_COPIES,
+    ON_TRAINING,
+    PAPER_TABLE_1,
+    get_attack,
+    list_attacks,
+)
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, needs_models
 from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
 from tests.tables import leak, make_references, make_table
 
-EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values())
+EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values(), *ON_TRAINING.values())
 NULL_SEEDS = range(6)
 
 
@@ -161,13 +169,14 @@ def test_it_is_described(attack):
     assert attack.title
     assert attack.source
     assert isinstance(attack.threat_model, ThreatModel)
-    needs_weights = any(signal.startswith(("gradient", "activation")) for signal in attack.requires)
+    inside = ("gradient", "activation", "projection", "product", "step")
+    needs_weights = any(signal.startswith(inside) for signal in attack.requires)
     assert needs_weights == (attack.threat_model is ThreatModel.WHITE_BOX)
 
 
 def test_members_score_higher_where_the_model_fitted_them_closely(planted):
     truth = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150).target.is_member()
-    for name, attack in {**ATTACKS, **ON_COPIES}.items():
+    for name, attack in {**ATTACKS, **ON_COPIES, **ON_TRAINING}.items():
         result = scored(attack, planted)
         called = result.scores > result.threshold
         balanced = (called[truth].mean() + (~called[~truth]).mean()) / 2
@@ -207,8 +216,9 @@ def test_the_registry_holds_the_rows_of_table_1_and_finds_them_by_name():
     assert len(PAPER_TABLE_1) == 8
     assert all(get_attack(name) is ATTACKS[name] for name in PAPER_TABLE_1)
     assert not set(ATTACKS) & set(CONTROLS)
-    assert not set(ON_COPIES) & (set(ATTACKS) | set(CONTROLS))
-    assert all(get_attack(name) is attack for name, attack in ON_COPIES.items())
+    apart = {**ON_COPIES, **ON_TRAINING}
+    assert not set(apart) & (set(ATTACKS) | set(CONTROLS))
+    assert all(get_attack(name) is attack for name, attack in apart.items())
     assert [attack.name for attack in list_attacks()] == list(ATTACKS)
     with pytest.raises(TypeError):
         ATTACKS["mine"] = None

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from privoxel.attacks.base import Knowledge
 from privoxel.attacks.centred import CENTRED_ERROR
-from privoxel.attacks.default import BLACK_BOX, DEFAULT, choose, simplest_within_one_se
+from privoxel.attacks.default import BLACK_BOX, BLEND, DEFAULT, choose, simplest_within
 from privoxel.attacks.threshold import ABS_ERROR
 from tests.tables import leak, make_table, with_errors
 
@@ -17,8 +18,8 @@ def chosen(split, attack=BLACK_BOX, seed=0):
 
 def test_the_best_row_is_taken_where_it_is_clearly_better():
     aucs = np.array([[0.60, 0.61, 0.59], [0.80, 0.82, 0.79], [0.81, 0.83, 0.80]])
-    assert simplest_within_one_se(aucs) == 2
-    assert simplest_within_one_se(aucs[:2]) == 1
+    assert simplest_within(aucs, 1.0) == 2
+    assert simplest_within(aucs[:2], 1.0) == 1
 
 
 def test_a_simpler_row_is_taken_where_the_loss_is_within_its_standard_error():
@@ -26,20 +27,46 @@ def test_a_simpler_row_is_taken_where_the_loss_is_within_its_standard_error():
     losses = aucs[1] - aucs[0]
     assert losses.mean() > 0
     assert losses.mean() < losses.std(ddof=1) / np.sqrt(3)
-    assert simplest_within_one_se(aucs) == 0
+    assert simplest_within(aucs, 1.0) == 0
 
 
-def test_absolute_error_is_chosen_where_nothing_beats_it():
+def test_a_loss_within_two_standard_errors_is_no_reason_for_a_richer_attack():
+    aucs = np.array([[0.70, 0.72, 0.66], [0.72, 0.73, 0.72]])
+    losses = aucs[1] - aucs[0]
+    assert 1 < losses.mean() / (losses.std(ddof=1) / np.sqrt(3)) < 2
+    assert simplest_within(aucs, 1.0) == 1
+    assert simplest_within(aucs) == 0
+
+
+def test_the_blend_is_chosen_where_nothing_beats_absolute_error():
     choices = [
         chosen(leak(make_table(members=200, non_members=201, gap=1.0, seed=s), per_class=80))
         for s in range(8)
     ]
-    assert choices.count("abs-error") >= 5
+    assert choices.count("blend") >= 6
 
 
-def test_a_centred_attack_is_chosen_where_the_model_is_off():
+def test_the_blend_follows_the_centre_where_the_model_is_off():
     table = make_table(members=200, non_members=201, gap=3.0, seed=2)
-    assert chosen(leak(with_errors(table, table.error() + 4.0), per_class=100)) != "abs-error"
+    split = leak(with_errors(table, table.error() + 4.0), per_class=100)
+    truth, known = split.target.is_member(), Knowledge(leaked=split.leaked)
+    aucs = {
+        attack.name: roc_auc_score(truth, attack.score(split.target, known, np.random.default_rng(0)).scores)
+        for attack in (BLEND, ABS_ERROR, CENTRED_ERROR)
+    }
+    assert aucs["blend"] > aucs["abs-error"] + 0.1
+    assert aucs["blend"] > aucs["centred-error"] - 0.01
+
+
+def test_the_blend_loses_little_where_absolute_error_is_right():
+    losses = []
+    for seed in range(6):
+        table = make_table(members=200, non_members=201, gap=1.0, seed=seed)
+        split = leak(with_errors(table, table.error() - 0.5), per_class=25, seed=seed)
+        known = Knowledge(leaked=split.leaked)
+        found = [a.score(split.target, known, np.random.default_rng(0)).scores for a in (ABS_ERROR, BLEND)]
+        losses.append(np.subtract(*(roc_auc_score(split.target.is_member(), scores) for scores in found)))
+    assert np.mean(losses) < 0.01
 
 
 def test_the_scores_and_the_threshold_are_those_of_the_chosen_attack():
@@ -69,3 +96,6 @@ def test_every_candidate_is_judged_in_every_fold_on_scans_it_did_not_see():
 def test_with_three_leaked_of_a_class_absolute_error_is_taken(attack):
     split = leak(make_table(gap=3.0), per_class=3)
     assert chosen(split, attack) == "abs-error"
+    known = Knowledge(leaked=split.leaked)
+    scores = [a.score(split.target, known, np.random.default_rng(0)).scores for a in (BLEND, ABS_ERROR)]
+    np.testing.assert_array_equal(*scores)

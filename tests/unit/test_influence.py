@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from privoxel.attacks.base import Knowledge
+from privoxel.attacks.curvature import gauss_newton
 from privoxel.attacks.folds import out_of_fold
-from privoxel.attacks.influence import SELF_INFLUENCE, gauss_newton, self_influence
+from privoxel.attacks.influence import SELF_INFLUENCE, self_influence
 from privoxel.errors import SignalError
 from tests.tables import leak, make_table
 

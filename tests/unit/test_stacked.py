@@ -5,8 +5,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from privoxel.attacks import stacked as stacked_module
 from privoxel.attacks.base import Knowledge
-from privoxel.attacks.stacked import STACKED, StackedAttack, _logs
+from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.stacked import STACKED, STACKED_ENSEMBLE, Leaked, StackedAttack, _logs
 from privoxel.errors import SignalError
 from tests.tables import PAPER_3D, leak, make_table, with_signal
 
@@ -81,3 +83,48 @@ def test_structural_zeros_do_not_vary_whatever_their_rounding():
 def test_gradients_of_the_papers_width_are_read():
     split = leak(make_table(members=20, non_members=21, gap=3.0, widths=PAPER_3D), per_class=10)
     assert np.isfinite(scored(split).scores).all()
+
+
+def folds_of(leaked):
+    return leaked_folds(leaked, np.random.default_rng(4))
+
+
+def test_cross_validated_scores_are_those_of_a_stack_for_each_fold():
+    """The slow way: features of the selected tables, a stack for each fold."""
+    leaked = leak(make_table(gap=2.0), per_class=20).leaked
+    folds, rng = folds_of(leaked), np.random.default_rng(9)
+    fast = STACKED.held_out(leaked, folds, np.random.default_rng(9))
+    seed, names = int(rng.integers(2**31)), tuple(sorted(n for n in leaked.values if "gradient:" in n))
+    for fold in range(5):
+        rest, rows = leaked.select(folds != fold), leaked.select(folds == fold)
+        known, unknown = (STACKED._groups(table, names, seed) for table in (rest, rows))
+        slow = STACKED._stack(Leaked(rest, known), leaked_folds(rest, rng), unknown).scores
+        np.testing.assert_allclose(fast[folds == fold], slow, rtol=1e-6, atol=1e-8)
+
+
+def test_the_membership_of_a_fold_does_not_reach_its_scores():
+    leaked = leak(make_table(gap=2.0), per_class=20).leaked
+    folds = folds_of(leaked)
+    flipped = leaked.with_membership(np.where(folds == 2, ~leaked.is_member(), leaked.is_member()))
+    first, second = (STACKED.held_out(t, folds, np.random.default_rng(9)) for t in (leaked, flipped))
+    np.testing.assert_array_equal(first[folds == 2], second[folds == 2])
+
+
+def test_every_gradient_is_read_once_for_all_folds(monkeypatch):
+    leaked, read = leak(make_table(gap=2.0), per_class=20).leaked, []
+    through = stacked_module.finite_signal
+    monkeypatch.setattr(
+        stacked_module, "finite_signal", lambda a, table, name: read.append(name) or through(a, table, name)
+    )
+    STACKED.held_out(leaked, folds_of(leaked), np.random.default_rng(9))
+    assert sorted(n for n in read if n != "prediction") == sorted(
+        n for n in leaked.values if n.startswith("gradient")
+    )
+
+
+def test_each_classifier_counts_by_how_well_it_orders_leaked_scans():
+    split = leak(make_table(members=200, non_members=201, gap=4.0, seed=3), per_class=60)
+    truth = split.target.is_member()
+    aucs = [roc_auc_score(truth, scored(split, replace(STACKED, temperature=t)).scores) for t in (0.05, 1e6)]
+    assert aucs[0] > aucs[1] - 0.02
+    assert scored(split, STACKED_ENSEMBLE).notes == ("stacked groups=5",)

@@ -77,3 +77,13 @@ def test_a_person_with_two_scans_is_scored_scan_by_scan():
     split = leak(make_table(gap=3.0, scans_each=2), per_class=25)
     result = TUBE.score(split.target, Knowledge(leaked=split.leaked), np.random.default_rng(0))
     assert result.scores.shape == (len(split.target),)
+
+
+def test_cross_validated_ratios_are_those_of_an_attack_for_each_fold():
+    leaked = leak(make_table(gap=2.0), per_class=20).leaked
+    folds = np.arange(len(leaked)) % 4
+    fast = TUBE.held_out(leaked, folds, np.random.default_rng(0))
+    for fold in range(4):
+        rest = Knowledge(leaked=leaked.select(folds != fold))
+        slow = TUBE.score(leaked.select(folds == fold).blinded(), rest, np.random.default_rng(1)).scores
+        np.testing.assert_allclose(fast[folds == fold], slow, rtol=1e-12)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from privoxel.attacks import (
+    alignment,
     attack_r,
     base_lr,
     centred,
@@ -15,7 +16,9 @@ from privoxel.attacks import (
     default,
     difficulty,
     forest,
+    glir,
     influence,
+    inverse_hessian,
     lira,
     paper,
     population,
@@ -51,18 +54,23 @@ _ATTACKS: tuple[Attack, ...] = (
     *quantile.ATTACKS,
     *stacked.ATTACKS,
     *influence.ATTACKS,
+    *inverse_hessian.ATTACKS,
     *default.ATTACKS,
     *_SHADOW,
 )
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
 
 _ON_COPIES: tuple[Attack, ...] = stability.ATTACKS
+_ON_TRAINING: tuple[Attack, ...] = (*alignment.ATTACKS, *glir.ATTACKS)
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
 """Every attack that is ready to score, by name."""
 
 ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_COPIES})
 """Attacks on augmented copies of scans, which a run does not make by itself (``signals/augmentation.py``)."""
+
+ON_TRAINING: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_TRAINING})
+"""Attacks on the course of training, whose signals a run does not extract (``signals/movement.py``)."""
 
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
@@ -89,7 +97,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **ON_COPIES, **CONTROLS}
+    known = {**ATTACKS, **ON_COPIES, **ON_TRAINING, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."

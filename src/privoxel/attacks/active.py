@@ -1,6 +1,6 @@
 """The active learner's score: which scans stay well predicted although it pushes their loss up.
 
-Nasr et al. 2019, section 3.3: a learner that trains on a pushed scan pulls its loss down again in its next
+Nasr et al. 2019, active attack: a learner that trains on a pushed scan pulls its loss down again in its next
 update; the loss of a scan that nobody trains on stays up.
 """
 

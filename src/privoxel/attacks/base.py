@@ -6,11 +6,11 @@ beyond its tables, trains no target and never reads the membership of what it sc
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import Float32Array, FloatArray, IntArray
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, SignalTable
 
@@ -85,11 +85,20 @@ class Attack(Protocol):
 
     @property
     def source(self) -> str:
-        """Paper, section and equation."""
+        """Paper, and its section or equation where that was checked."""
         ...
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return one score per scan of ``target`` and a threshold set without its membership."""
+        ...
+
+
+@runtime_checkable
+class CrossFitted(Protocol):
+    """An attack that can score leaked scans out of fold faster than by one ``score`` a fold."""
+
+    def held_out(self, leaked: SignalTable, folds: IntArray, rng: np.random.Generator) -> FloatArray:
+        """Return the score of each leaked scan by an attack that knows only the scans of other folds."""
         ...
 
 

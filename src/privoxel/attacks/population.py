@@ -64,7 +64,7 @@ class PopulationAttack:
     threat_model = ThreatModel.BLACK_BOX
     requires = frozenset({PREDICTION})
     needs_leaked = True
-    source = "Ye et al. 2022, attack P (section 4, population attack), on |error|"
+    source = "Ye et al. 2022, attack P (population attack), on |error|"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return shares, 0 to 1, and the best threshold on out-of-fold ones.

@@ -2,7 +2,7 @@
 
 How small an error is unusual depends on whose it is. A regression learns, on non-members only, the
 distribution of the score s = −√|error| given what is known of the person; a scan far above its own
-distribution was probably trained on. Two heads (Bertran et al. 2023, section 3): mean and log-variance of a
+distribution was probably trained on. Two heads (Bertran et al. 2023): mean and log-variance of a
 Gaussian, giving (s − μ(x)) / σ(x), and the quantile of the pinball loss, giving s − q(x). The learners are
 bagged weak trees (Tang et al. 2023). The square root makes |error| of a normal error nearly normal (Hawkins &
 Wixley 1986).
@@ -85,7 +85,7 @@ class QuantileAttack:
     learner: Learner = Learner()
 
     needs_leaked = True
-    source = "Bertran et al. 2023 (section 3), bagged as Tang et al. 2023, on −√|error|"
+    source = "Bertran et al. 2023, bagged as Tang et al. 2023, on −√|error|"
 
     @property
     def requires(self) -> frozenset[str]:

@@ -53,7 +53,7 @@ class Rmia:
     requires = frozenset({PREDICTION})
     needs_leaked = True
     needs_models = True
-    source = "Zarifzadeh et al. 2024 (ICML), section 3 and its offline Pr(x); Gaussian likelihood ours"
+    source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
 
     def score(
         self,

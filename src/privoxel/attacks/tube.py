@@ -3,7 +3,7 @@
 The error r (years) of members and of non-members is modelled apart: r ~ N(μ(z), exp(v(z))), with μ quadratic
 and v linear in standardised age z. Score = log density as a member − log density as a non-member.
 Weighted ridge regression for μ and a gamma regression of the squared residuals with a log link for v (the
-likelihood equations of a normal variance function: Davidian & Carroll 1987, section 3.1) are repeated
+likelihood equations of a normal variance function: Davidian & Carroll 1987) are repeated
 in turn. Both penalties count as ``PRIOR`` scans without any trend in age, so that 25 members suffice.
 """
 
@@ -74,8 +74,8 @@ class TubeRatio:
     requires = frozenset({PREDICTION})
     needs_leaked = True
     source = (
-        "likelihood ratio of Carlini et al. 2022 (section V) with age in place of reference models; "
-        "variance function of Davidian & Carroll 1987 (section 3.1); not in Gupta et al. 2021"
+        "likelihood ratio of Carlini et al. 2022 with age in place of reference models; "
+        "variance function of Davidian & Carroll 1987; not in Gupta et al. 2021"
     )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
@@ -85,20 +85,31 @@ class TubeRatio:
             SignalError: if a signal or leaked participants are missing, or an error is not finite.
         """
         leaked = leaked_table(self, target, knowledge)
-        known, unknown = finite_errors(self, leaked), finite_errors(self, target)
-        members, folds = leaked.is_member(), leaked_folds(leaked, rng)
+        unknown, folds = finite_errors(self, target), leaked_folds(leaked, rng)
+        held_out = self.held_out(leaked, folds, rng)
+        scores = self._ratios(leaked, np.arange(len(leaked)), unknown, target.age)
+        return Scored(scores, best_threshold(held_out, leaked.is_member()))
 
-        def ratio(fit: IntArray, errors: FloatArray, ages: FloatArray) -> FloatArray:
-            scale = age_scale(leaked.age[fit])
-            tubes = [
-                _tube_of(known, leaked.age, fit[members[fit] == state], scale) for state in (True, False)
-            ]
-            z = scale(ages)
-            return tubes[0].log_density(errors, z) - tubes[1].log_density(errors, z)
+    def held_out(
+        self,
+        leaked: SignalTable,
+        folds: IntArray,
+        rng: np.random.Generator,  # noqa: ARG002 - the protocol's; nothing here is random
+    ) -> FloatArray:
+        """Return the log likelihood ratio of each leaked scan by tubes fitted without the scan's fold.
 
-        held_out = out_of_fold(lambda fit, rows: ratio(fit, known[rows], leaked.age[rows]), folds)
-        scores = ratio(np.arange(len(known)), unknown, target.age)
-        return Scored(scores, best_threshold(held_out, members))
+        Raises:
+            SignalError: if an error is not finite.
+        """
+        known = finite_errors(self, leaked)
+        return out_of_fold(lambda fit, rows: self._ratios(leaked, fit, known[rows], leaked.age[rows]), folds)
+
+    def _ratios(self, leaked: SignalTable, fit: IntArray, errors: FloatArray, ages: FloatArray) -> FloatArray:
+        """Return log likelihood ratios of errors (years) at ages, by tubes of the leaked scans at ``fit``."""
+        known, members, scale = finite_errors(self, leaked), leaked.is_member(), age_scale(leaked.age[fit])
+        tubes = [_tube_of(known, leaked.age, fit[members[fit] == state], scale) for state in (True, False)]
+        z = scale(ages)
+        return tubes[0].log_density(errors, z) - tubes[1].log_density(errors, z)
 
 
 def _tube_of(errors: FloatArray, ages: FloatArray, rows: IntArray, scale: AgeScale) -> Tube:

@@ -1,4 +1,4 @@
-"""Updates of a federation's learners as directions for ``product:`` signals.
+"""Learners' updates and movements between snapshots, as directions for ``product:`` signals.
 
 An update is Δ = local model − the community model that the round started from. Local SGD goes down the loss,
 so Δ points along MINUS the gradient of the learner's own scans: a member has a negative product with it.
@@ -44,6 +44,15 @@ def update_directions(
         direction_name(number, learner): _difference(path, rounds[number - 1], names)
         for (number, learner), path in updates.items()
     }
+
+
+def movement(before: Path, after: Path, parameters: Iterable[str]) -> Direction:
+    """Return Δ by parameter name: the weights in ``after`` minus those in ``before``.
+
+    Raises:
+        SignalError: if a file lacks a parameter.
+    """
+    return _difference(after, before, tuple(parameters))
 
 
 def direction_norm(direction: Direction) -> float:

@@ -34,6 +34,7 @@ from privoxel.signals.table import (
     PREDICTION,
     PRODUCT,
     PROJECTION,
+    STEP,
     LazyArray,
     SignalTable,
 )
@@ -315,7 +316,7 @@ def open_table(
     """
     names = [PREDICTION, GRADIENT_NORMS]
     files = {name: folder / signal_file(name) for name in names if (folder / signal_file(name)).exists()}
-    for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT, AUGMENTED):
+    for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT, STEP, AUGMENTED):
         files |= {
             prefix + path.stem.removeprefix(prefix.replace(":", "_")): path
             for path in sorted(folder.glob(f"{prefix.replace(':', '_')}*.npy"))

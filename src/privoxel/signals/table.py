@@ -4,7 +4,8 @@ A ``SignalTable`` is all that an attack may know. Signals are named: ``predictio
 ``gradient-norms`` (one norm per parameter tensor), ``gradient:conv6`` (gradient of the squared
 error, years², with respect to the weight of the layer conv6, in the tensor's own shape),
 ``activation:conv5``, ``projection:512`` (the whole gradient, projected to 512 numbers),
-``product:NAME`` (the inner product of the whole gradient with a named direction) and
+``product:NAME`` (the inner product of the whole gradient with a named direction), ``step:512`` (the mean
+gradient of a step of training, projected as ``projection:512`` is and the same for every scan) and
 ``augmented:shift`` (predictions on moved copies of a scan, years; ``augmentation.py``). Signed and absolute
 error follow from prediction and age and are not stored.
 """
@@ -28,6 +29,7 @@ GRADIENT = "gradient:"
 ACTIVATION = "activation:"
 PROJECTION = "projection:"
 PRODUCT = "product:"
+STEP = "step:"
 AUGMENTED = "augmented:"
 
 
