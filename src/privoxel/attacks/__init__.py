@@ -14,8 +14,10 @@ from privoxel.attacks import (
     covariates,
     default,
     difficulty,
+    distilled,
     forest,
     influence,
+    informia,
     lira,
     paper,
     population,
@@ -36,9 +38,14 @@ _SHADOW: tuple[Attack, ...] = (
     *difficulty.ATTACKS,
     *lira.ATTACKS,
     *rmia.ATTACKS,
+    *informia.ATTACKS,
     *base_lr.ATTACKS,
     shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
     shadow_transfer.ShadowTransfer(paper.COMBINED),
+    *(
+        distilled.Distilled(attack)
+        for attack in (*difficulty.ATTACKS, *attack_r.ATTACKS, lira.OFFLINE, rmia.RMIA)
+    ),
 )
 _ATTACKS: tuple[Attack, ...] = (
     *threshold.ATTACKS,
