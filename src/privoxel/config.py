@@ -151,7 +151,12 @@ class ShadowConfig(Section):
         None, description="share of them that trains each; default: half, or as many as train the target"
     )
     epochs: Positive | None = Field(None, description="default: as many as the target")
-    warm_start: bool = Field(False, description="later shadows start from the first one's weights")
+    warm_start: bool | Literal["target"] = Field(
+        False, description="later shadows start from the first one's weights; 'target': all from the target's"
+    )
+    distilled: Count = Field(
+        0, description="students of each target: taught its predictions on the split's others"
+    )
 
     @model_validator(mode="after")
     def _warm_starts_stay_outside(self) -> "ShadowConfig":

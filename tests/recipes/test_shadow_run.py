@@ -10,7 +10,7 @@ from privoxel import cli
 from privoxel.evaluation.results import Results
 
 TINY = (Path(__file__).parent / "tiny.toml").read_text()
-NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label"]
+NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label", "distilled-difficulty"]
 
 
 def call(monkeypatch, *arguments):
@@ -28,7 +28,7 @@ def config(tmp_path, monkeypatch):
     rest = slices[slices.index("[training]") :]
     rest = rest.replace('primary = "prediction-label"', f'primary = "rmia"\nnames = {json.dumps(NAMES)}')
     path = tmp_path / "shadows.toml"
-    path.write_text(f"{before}{rest}\n[shadows]\ncount = 2\nepochs = 1\n")
+    path.write_text(f"{before}{rest}\n[shadows]\ncount = 2\nepochs = 1\ndistilled = 1\n")
     return path
 
 
@@ -41,9 +41,11 @@ def test_a_run_with_shadows_reports_their_attacks_and_how_like_the_target_they_a
     (target,) = results.targets
     assert {attack.name for attack in target.attacks} == set(NAMES)
     notes = {attack.name: attack.notes for attack in target.attacks}
-    assert all(any("shadows=2, MAE" in note for note in notes[name]) for name in NAMES[1:])
+    assert all(any("shadows=2, MAE" in note for note in notes[name]) for name in NAMES[1:4])
+    assert any("students=1, " in note for note in notes["distilled-difficulty"])
     assert {"null_target:rmia", "null_pseudo_members"} <= {control.name for control in target.controls}
     assert len(list((folder / "shadows" / "cnn3d-1").glob("*/epoch-0001.safetensors"))) == 2
+    assert len(list((folder / "shadows" / "cnn3d-1-distilled").glob("*/epoch-0001.safetensors"))) == 1
     assert "RMIA" in (folder / "report.html").read_text()
 
 
@@ -51,7 +53,8 @@ def test_a_dry_run_counts_the_trainings_and_fits_them_into_a_budget(config, monk
     assert call(monkeypatch, "run", config, "--dry-run", "--json", "--jobs", 1) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["shadows"] == 2
-    assert plan["trainings"] == 4  # target, null target, two shadows of their design
+    assert plan["distilled"] == 1
+    assert plan["trainings"] == 5  # target, null target, two shadows of their design, a student of the target
     assert "core-hours" in plan["needs"]
     assert call(monkeypatch, "run", config, "--dry-run", "--budget", "1d", "--json") == 0
     assert json.loads(capsys.readouterr().out)["shadows"] == 2

@@ -47,9 +47,13 @@ def lira_offline(target, residuals, membership):
     return scores
 
 
-def ratio(r, references, scale, a):
+def marginal(references, scale, a):
     mean = sum(math.exp(-(k**2) / (2 * scale**2)) for k in references) / len(references)
-    return math.exp(-(r**2) / (2 * scale**2)) / (0.5 * ((1 + a) * mean + (1 - a)))
+    return 0.5 * ((1 + a) * mean + (1 - a))
+
+
+def ratio(r, references, scale, a):
+    return math.exp(-(r**2) / (2 * scale**2)) / marginal(references, scale, a)
 
 
 def rmia(target, population, *, residuals, membership, population_rows, target_rows, a):
@@ -74,3 +78,20 @@ def base(target, residuals, membership):
         mean = sum(math.exp(-loss) for loss in losses) / len(losses)
         scores.append(-(r**2) / (2 * scale**2) - math.log(mean))
     return scores
+
+
+def informia(scans, population, *, scale, a):
+    """Return log p(x|θ)/p(x) + KL(p(z) ‖ p(z|θ)); both cases are (target, references, membership)."""
+    target, residuals, membership = scans
+    mine, theirs, states = population
+    total = divergence = 0.0
+    for z, r in enumerate(mine):
+        outside = outs(theirs, states, z)
+        if outside:
+            weight = marginal(outside, scale, a)
+            total += weight
+            divergence += weight * math.log(1.0 / ratio(r, outside, scale, a))
+    return [
+        math.log(ratio(r, outs(residuals, membership, x), scale, a)) + divergence / total
+        for x, r in enumerate(target)
+    ]

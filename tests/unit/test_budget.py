@@ -90,6 +90,45 @@ def test_a_budget_that_does_not_hold_the_targets_is_refused(monkeypatch):
         fit(config(), 60.0, monkeypatch=monkeypatch)
 
 
+def test_students_cost_a_training_for_each_target_that_reads_them():
+    settings = config(names=("abs-error", "distilled-rmia"), distilled=3)
+    plans = plan_targets(settings, [DESIGN])
+    needs = needs_of(plans, settings, COHORT, PACE, TWO, workers=2)
+    targets, students = 2 * 10 * 11 * 1.0, 2.0 * 10 * 3 * 11
+    assert needs.trainings == 2 + 3
+    assert needs.core_seconds == pytest.approx(2 * targets + students)
+    assert needs.seconds == pytest.approx(targets + students / 3 * 2)
+    both = config(names=("distilled-rmia",), primary="distilled-rmia", distilled=3)
+    assert needs_of(plan_targets(both, [DESIGN]), both, COHORT, PACE, TWO).trainings == 2 + 2 * 3
+
+
+def test_shadows_that_start_from_a_target_are_trained_for_each():
+    names = ("rmia",)
+    for start, expected in ((True, 2 + 4), ("target", 2 + 2 * 4)):
+        settings = config(names, primary="rmia", count=4, design="population", warm_start=start, epochs=5)
+        needs = needs_of(plan_targets(settings, [DESIGN]), settings, COHORT, PACE, TWO)
+        assert needs.trainings == expected
+    shadows = 2.0 * 11 * 5 * 8
+    assert needs.core_seconds == pytest.approx(2 * 2 * 10 * 11 + shadows)
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [(6, (4, 2)), (5.5, (4, 1)), (3.5, (2, 1)), (2.5, (2, 0)), (1.5, (1, 0)), (0.5, (0, 0))],
+)
+def test_the_most_models_of_both_kinds_that_fit_are_taken(models, expected, monkeypatch):
+    budget = (220.0 + models * 2.0 * 10 * 11) / TRAINING_SHARE + 0.1
+    fitted = fit(config(count=4, design="population", distilled=2), budget, monkeypatch=monkeypatch)
+    assert (fitted.config.shadows.count, fitted.config.shadows.distilled) == expected
+    assert fitted.needs.trainings == 2 + sum(expected)
+
+
+def test_no_shadows_are_added_to_a_run_that_asks_for_students_alone(monkeypatch):
+    fitted = fit(config(distilled=2), 1e9, monkeypatch=monkeypatch)
+    assert (fitted.config.shadows.count, fitted.config.shadows.distilled) == (0, 2)
+    assert "0 shadow models and 2 distilled references" in fitted.said
+
+
 def test_a_null_target_shares_the_shadows_of_its_design():
     settings = config(count=4)
     plans = plan_targets(settings, [replace(DESIGN, others=())])

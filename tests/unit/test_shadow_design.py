@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from privoxel.cohort.shadow_design import (
     ShadowDesign,
     balanced_design,
+    distilled_design,
     population_design,
     repeats_or_complements,
 )
@@ -83,6 +84,17 @@ def test_population_shadows_hold_nobody_who_is_judged():
 
 def test_by_default_population_shadows_take_everyone():
     assert population_design(POOL, 2, np.random.default_rng(0), judged=()).inside.all()
+
+
+def test_students_are_taught_on_everyone_who_is_not_judged():
+    design = distilled_design(POOL[:9], 3, np.random.default_rng(0), judged=POOL[9:])
+    assert design.pool == POOL[:9]
+    assert design.inside.shape == (3, 9)
+    assert design.inside.all()
+    with pytest.raises(ConfigError, match="not judged, got 2 who are"):
+        distilled_design(POOL[:9], 3, np.random.default_rng(0), judged=POOL[7:])
+    with pytest.raises(ConfigError, match=r"not judged, got none. Set \[split\] others, or \[shadows\] dist"):
+        distilled_design((), 3, np.random.default_rng(0), judged=POOL)
 
 
 def test_membership_follows_participants_to_all_their_scans():

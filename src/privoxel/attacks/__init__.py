@@ -15,9 +15,11 @@ from privoxel.attacks import (
     covariates,
     default,
     difficulty,
+    distilled,
     forest,
     glir,
     influence,
+    informia,
     inverse_hessian,
     lira,
     paper,
@@ -39,9 +41,14 @@ _SHADOW: tuple[Attack, ...] = (
     *difficulty.ATTACKS,
     *lira.ATTACKS,
     *rmia.ATTACKS,
+    *informia.ATTACKS,
     *base_lr.ATTACKS,
     shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
     shadow_transfer.ShadowTransfer(paper.COMBINED),
+    *(
+        distilled.Distilled(attack)
+        for attack in (*difficulty.ATTACKS, *attack_r.ATTACKS, lira.OFFLINE, rmia.RMIA)
+    ),
 )
 _ATTACKS: tuple[Attack, ...] = (
     *threshold.ATTACKS,

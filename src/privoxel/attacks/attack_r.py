@@ -11,24 +11,28 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel
-from privoxel.attacks.references import Centre, References, enough, masked_mean, references_of, threshold_from
-from privoxel.signals.table import PREDICTION, SignalTable
+from privoxel.attacks.base import Knowledge, Scored
+from privoxel.attacks.references import (
+    Centring,
+    OnReferences,
+    References,
+    Scorer,
+    enough,
+    masked_mean,
+    scored_by,
+)
+from privoxel.signals.table import SignalTable
 
 
 @final
 @dataclass(frozen=True)
-class AttackR:
+class AttackR(OnReferences):
     """Share of OUT references whose |residual| is larger than the target's, 0 to 1."""
 
-    centre: Centre = Centre.NONE
+    name: str = "attack-r"
+    title: str = "Attack-R (rank among references)"
+    centre: Centring = Centring.NONE
 
-    name = "attack-r"
-    title = "Attack-R (rank among references)"
-    threat_model = ThreatModel.BLACK_BOX
-    requires = frozenset({PREDICTION})
-    needs_leaked = False
-    needs_models = True
     source = "Ye et al. 2022 (CCS), attack R (reference models); on the absolute residual"
 
     def score(
@@ -42,18 +46,17 @@ class AttackR:
         Raises:
             SignalError: if references, a signal, or an OUT reference of a scan are missing.
         """
-        references = references_of(self, target, knowledge, self.centre)
-        scores = _shares(references, target)
-        leaked = knowledge.leaked
-        threshold = threshold_from(scores, _shares(references, leaked) if leaked else None, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *threshold.notes))
+        return scored_by(self, target, knowledge, _ranks, centring=self.centre)
 
 
-def _shares(references: References, scans: SignalTable) -> FloatArray:
-    seen = references.compare(scans)
-    enough(references.name, seen.outside, 1, "OUT", of=scans)
-    here, there = np.abs(seen.target), np.abs(seen.models)
-    return masked_mean((there > here) + 0.5 * (there == here), seen.outside)
+def _ranks(references: References) -> Scorer:
+    def shares(scans: SignalTable) -> FloatArray:
+        seen = references.compare(scans)
+        enough(references.name, seen.outside, 1, "OUT", of=scans)
+        here, there = np.abs(seen.target), np.abs(seen.models)
+        return masked_mean((there > here) + 0.5 * (there == here), seen.outside)
+
+    return Scorer(shares)
 
 
 ATTACKS = (AttackR(),)

@@ -102,9 +102,24 @@ class CrossFitted(Protocol):
         ...
 
 
+class ReferenceKind(StrEnum):
+    """What the models that an attack reads were taught; the value is how a sentence calls them."""
+
+    SHADOW = "shadow models"
+    DISTILLED = "distilled references"
+
+
 def needs_models(attack: Attack) -> bool:
     """Return whether ``attack`` reads ``Knowledge.models``, that is, needs reference models to be trained."""
     return bool(getattr(attack, "needs_models", False))
+
+
+def reference_kind(attack: Attack) -> ReferenceKind | None:
+    """Return the kind of models that ``attack`` reads from ``Knowledge.models``; None if it reads none."""
+    if not needs_models(attack):
+        return None
+    kind: ReferenceKind = getattr(attack, "reference_kind", ReferenceKind.SHADOW)
+    return kind
 
 
 def needs_one_shadow(attack: Attack) -> bool:

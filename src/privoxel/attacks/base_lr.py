@@ -11,36 +11,30 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel
+from privoxel.attacks.base import Knowledge, Scored
+from privoxel.attacks.likelihoods import Likelihood, log_likelihood, log_mean_exp, residual_scale
 from privoxel.attacks.references import (
-    Centre,
-    Likelihood,
+    Centring,
+    OnReferences,
     References,
+    Scorer,
     enough,
-    log_likelihood,
-    log_mean_exp,
-    references_of,
-    residual_scale,
-    threshold_from,
+    scored_by,
 )
-from privoxel.signals.table import PREDICTION, SignalTable
+from privoxel.signals.table import SignalTable
 
 
 @final
 @dataclass(frozen=True)
-class Base:
+class Base(OnReferences):
     """Log-ratio of the target's likelihood to the mean likelihood of the references (nats)."""
 
     name: str = "base"
     title: str = "BASE (log-sum-exp ratio)"
     likelihood: Likelihood = Likelihood.GAUSSIAN
     online: bool = False
-    centre: Centre = Centre.NONE
+    centre: Centring = Centring.NONE
 
-    threat_model = ThreatModel.BLACK_BOX
-    requires = frozenset({PREDICTION})
-    needs_leaked = False
-    needs_models = True
     source = "Lassila et al. 2025 (BASE), as implemented in LeakPro; Gaussian likelihood of the residual ours"
 
     def score(
@@ -54,20 +48,19 @@ class Base:
         Raises:
             SignalError: if references, a signal, or a reference of a scan are missing.
         """
-        references = references_of(self, target, knowledge, self.centre)
-        scale, said = residual_scale(references)
-        scores = self._ratios(references, target, scale)
-        leaked = knowledge.leaked
-        known = self._ratios(references, leaked, scale) if leaked else None
-        threshold = threshold_from(scores, known, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
+        return scored_by(self, target, knowledge, self._scorer, centring=self.centre)
 
-    def _ratios(self, references: References, scans: SignalTable, scale: float) -> FloatArray:
-        seen = references.compare(scans)
-        used = seen.outside | seen.inside if self.online else seen.outside
-        enough(self.name, used, 1, "IN or OUT" if self.online else "OUT", of=scans)
-        mean = log_mean_exp(log_likelihood(seen.models, scale, self.likelihood), used)
-        return log_likelihood(seen.target, scale, self.likelihood) - mean
+    def _scorer(self, references: References) -> Scorer:
+        scale, said = residual_scale(references)
+
+        def ratios(scans: SignalTable) -> FloatArray:
+            seen = references.compare(scans)
+            used = seen.outside | seen.inside if self.online else seen.outside
+            enough(self.name, used, 1, "IN or OUT" if self.online else "OUT", of=scans)
+            mean = log_mean_exp(log_likelihood(seen.models, scale, self.likelihood), used)
+            return log_likelihood(seen.target, scale, self.likelihood) - mean
+
+        return Scorer(ratios, said)
 
 
 ATTACKS = (Base(), Base("base-student", "BASE (Student likelihood)", Likelihood.STUDENT))

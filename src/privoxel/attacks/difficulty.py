@@ -9,24 +9,28 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel
-from privoxel.attacks.references import Centre, References, enough, masked_mean, references_of, threshold_from
-from privoxel.signals.table import PREDICTION, SignalTable
+from privoxel.attacks.base import Knowledge, Scored
+from privoxel.attacks.references import (
+    Centring,
+    OnReferences,
+    References,
+    Scorer,
+    enough,
+    masked_mean,
+    scored_by,
+)
+from privoxel.signals.table import SignalTable
 
 
 @final
 @dataclass(frozen=True)
-class Difficulty:
+class Difficulty(OnReferences):
     """Mean |residual| of the OUT references minus that of the target (years)."""
 
-    centre: Centre = Centre.NONE
+    name: str = "difficulty"
+    title: str = "|error| calibrated by difficulty"
+    centre: Centring = Centring.NONE
 
-    name = "difficulty"
-    title = "|error| calibrated by difficulty"
-    threat_model = ThreatModel.BLACK_BOX
-    requires = frozenset({PREDICTION})
-    needs_leaked = False
-    needs_models = True
     source = "Watson et al. 2022 (ICLR), calibrated score; on the absolute residual"
 
     def score(
@@ -40,17 +44,16 @@ class Difficulty:
         Raises:
             SignalError: if references, a signal, or an OUT reference of a scan are missing.
         """
-        references = references_of(self, target, knowledge, self.centre)
-        scores = _gains(references, target)
-        leaked = knowledge.leaked
-        threshold = threshold_from(scores, _gains(references, leaked) if leaked else None, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *threshold.notes))
+        return scored_by(self, target, knowledge, _gains, centring=self.centre)
 
 
-def _gains(references: References, scans: SignalTable) -> FloatArray:
-    seen = references.compare(scans)
-    enough(references.name, seen.outside, 1, "OUT", of=scans)
-    return masked_mean(np.abs(seen.models), seen.outside) - np.abs(seen.target)
+def _gains(references: References) -> Scorer:
+    def gains(scans: SignalTable) -> FloatArray:
+        seen = references.compare(scans)
+        enough(references.name, seen.outside, 1, "OUT", of=scans)
+        return masked_mean(np.abs(seen.models), seen.outside) - np.abs(seen.target)
+
+    return Scorer(gains)
 
 
 ATTACKS = (Difficulty(),)

@@ -16,18 +16,19 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from privoxel.arrays import BoolArray, FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel
+from privoxel.attacks.base import Knowledge, Scored
+from privoxel.attacks.likelihoods import pooled_sd
 from privoxel.attacks.references import (
-    Centre,
+    Centring,
+    OnReferences,
     References,
+    Scorer,
     enough,
     masked_mean,
-    pooled_sd,
-    references_of,
-    threshold_from,
+    scored_by,
 )
 from privoxel.errors import SignalError
-from privoxel.signals.table import PREDICTION, SignalTable
+from privoxel.signals.table import SignalTable
 
 Variance = Literal["global", "scan"]
 
@@ -55,19 +56,15 @@ class Gaussian(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Lira:
+class Lira(OnReferences):
     """Log-likelihood ratio (online) or log tail probability (offline) of the signed residual."""
 
     name: str
     title: str
     online: bool
     variance: Variance = "global"
-    centre: Centre = Centre.NONE
+    centre: Centring = Centring.NONE
 
-    threat_model = ThreatModel.BLACK_BOX
-    requires = frozenset({PREDICTION})
-    needs_leaked = False
-    needs_models = True
     source = "Carlini et al. 2022 (S&P), algorithm 1 and its offline variant; on the signed residual"
 
     @property
@@ -86,11 +83,10 @@ class Lira:
         Raises:
             SignalError: if references, a signal, or references of a kind are missing.
         """
-        references = references_of(self, target, knowledge, self.centre)
-        scores = self._ratios(references, target)
-        leaked = knowledge.leaked
-        threshold = threshold_from(scores, self._ratios(references, leaked) if leaked else None, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *threshold.notes))
+        return scored_by(self, target, knowledge, self._scorer, centring=self.centre)
+
+    def _scorer(self, references: References) -> Scorer:
+        return Scorer(lambda scans: self._ratios(references, scans))
 
     def _ratios(self, references: References, scans: SignalTable) -> FloatArray:
         seen, everything = references.compare(scans), references.everything()
@@ -130,8 +126,10 @@ def _pooled_sd(
     return pooled
 
 
+OFFLINE = Lira("lira-offline", "LiRA on the signed residual, offline", online=False)
+
 ATTACKS = (
     Lira("lira-online", "LiRA on the signed residual, online", online=True),
     Lira("lira-online-scan", "LiRA, online, variance of each scan", online=True, variance="scan"),
-    Lira("lira-offline", "LiRA on the signed residual, offline", online=False),
+    OFFLINE,
 )

@@ -1,10 +1,11 @@
-"""What reference models say of the scans to score: residuals, and masks of who trained which model.
+"""What attacks on reference models have in common: residuals, masks of who trained which model, ratios.
 
 ``Knowledge.models`` holds K reference models on the scans to score (and on the leaked ones); rows are matched
 by scan, never by position. A reference is IN for a scan if it was trained on that participant, OUT if not;
 whoever is excluded from a model is neither. IN and OUT are Boolean masks beside the values, never values.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, final
@@ -13,32 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
-from privoxel.attacks.base import Attack, Knowledge, leaked_table
+from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, leaked_table
+from privoxel.attacks.centring import fit_centre
 from privoxel.attacks.thresholds import best_threshold
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, Membership, SignalTable
 
-ONE_REFERENCE = "scale=rms of the residuals (no scan has two OUT references)"
 NO_CENTRE = "centre=none (nothing leaked)"
 MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
 
 
-class Centre(StrEnum):
-    """What is subtracted from the residuals of each model before they are compared."""
+class Centring(StrEnum):
+    """Whose median residual is subtracted from those of each model before they are compared."""
 
     NONE = "none"
     NON_MEMBERS = "non-members"
-
-
-class Likelihood(StrEnum):
-    """Density of a residual around zero."""
-
-    GAUSSIAN = "gaussian"
-    STUDENT = "student"
-
-
-STUDENT_FREEDOM = 4.0
-"""Degrees of freedom of the Student likelihood: fixed, heavy-tailed, with a finite variance."""
 
 
 class Compared(NamedTuple):
@@ -100,13 +90,13 @@ class References:
 
 
 def references_of(
-    attack: Attack, target: SignalTable, knowledge: Knowledge, centre: Centre = Centre.NONE
+    attack: Attack, target: SignalTable, knowledge: Knowledge, centring: Centring = Centring.NONE
 ) -> References:
     """Return the references after checking that all tables hold what ``attack`` reads.
 
-    With ``Centre.NON_MEMBERS`` the median residual of each model over non-members is its offset: over its OUT
-    scans for a reference, over the leaked non-members for the target. Where nothing is leaked nobody is
-    centred, since the target's offset is unknown.
+    With ``Centring.NON_MEMBERS`` the centre (``centring.fit_centre``) of each model's residuals over
+    non-members is its offset: over its OUT scans for a reference, 0 if it has none, over the leaked
+    non-members for the target. Where nothing is leaked nobody is centred, the target's offset being unknown.
 
     Raises:
         SignalError: if there are no reference models, or a signal or a leaked class is missing.
@@ -122,15 +112,52 @@ def references_of(
         )
     residuals = residuals_of(attack.name, models)
     zero = References(attack.name, models, residuals, 0.0, np.zeros(len(residuals)))
-    if centre is Centre.NONE:
+    if centring is Centring.NONE:
         return zero
     leaked = knowledge.leaked
     if leaked is None:
         return References(attack.name, models, residuals, 0.0, zero.offsets, (NO_CENTRE,))
     known = residuals_of(attack.name, leaked)[0]
-    offset = float(np.median(known[~leaked.is_member()]))
-    offsets = np.array([_median(r[out]) for r, out in zip(residuals, zero.outside, strict=True)])
+    offset = fit_centre(known, leaked.age, ~leaked.is_member()).offset
+    pairs = zip(residuals, zero.outside, strict=True)
+    offsets = np.array([fit_centre(r, models.age, out).offset if out.any() else 0.0 for r, out in pairs])
     return References(attack.name, models, residuals, offset, offsets)
+
+
+class Scorer(NamedTuple):
+    """How an attack scores any scans, once what it reads of the references is settled, and what it notes."""
+
+    score: Callable[[SignalTable], FloatArray]
+    notes: tuple[str, ...] = ()
+
+
+class OnReferences:
+    """What attacks that read predictions of reference models declare; each is scored by ``scored_by``."""
+
+    threat_model = ThreatModel.BLACK_BOX
+    requires = frozenset({PREDICTION})
+    needs_leaked = False
+    needs_models = True
+
+
+def scored_by(
+    attack: Attack,
+    target: SignalTable,
+    knowledge: Knowledge,
+    scorer: Callable[[References], Scorer],
+    *,
+    centring: Centring,
+) -> Scored:
+    """Return the scores of ``target`` by ``scorer`` and a threshold set on the leaked scans' scores by it.
+
+    Raises:
+        SignalError: if references, a signal, or references of a kind are missing.
+    """
+    references = references_of(attack, target, knowledge, centring)
+    score, said = scorer(references)
+    scores, leaked = score(target), knowledge.leaked
+    threshold = threshold_from(scores, None if leaked is None else score(leaked), leaked)
+    return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
 
 
 def residuals_of(name: str, table: SignalTable) -> FloatArray:
@@ -168,69 +195,6 @@ def masked_mean(values: FloatArray, mask: npt.NDArray[np.bool_]) -> FloatArray:
     return np.divide(total, count, out=np.full(values.shape[1:], np.nan), where=count > 0)
 
 
-def log_mean_exp(values: FloatArray, mask: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return log(mean(exp(v))) over the first axis where ``mask`` is true."""
-    from scipy.special import logsumexp  # noqa: PLC0415 - listing attacks stays quick
-
-    summed = logsumexp(np.where(mask, values, -np.inf), axis=0)
-    return np.asarray(summed - np.log(mask.sum(axis=0)))
-
-
-class Scale(NamedTuple):
-    """A scale of residuals in years, and what is to be said of it."""
-
-    years: float
-    notes: tuple[str, ...] = ()
-
-
-def residual_scale(references: References) -> Scale:
-    """Return how far models that never saw a scan lie from each other on it: the SD within scans, pooled.
-
-    What is common to all models on a scan, its difficulty, does not count: the ratio to the references
-    divides it out. Where no scan has two OUT references it is the root mean square of the OUT residuals, and
-    the notes say so.
-
-    Raises:
-        SignalError: if there is no OUT residual, or all are zero.
-    """
-    seen = references.everything()
-    pooled = pooled_sd(seen.models, seen.outside)
-    if pooled:
-        return Scale(pooled)
-    values = seen.models[seen.outside]
-    scale = float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
-    if scale == 0.0:
-        raise SignalError(
-            f"Attack {references.name} needs references that err on scans they were not trained on, got "
-            f"{len(values)} OUT residuals, all zero. Give reference models with OUT scans."
-        )
-    return Scale(scale, (ONE_REFERENCE,))
-
-
-def pooled_sd(residuals: FloatArray, mask: BoolArray) -> float | None:
-    """Return the SD over models within scans (ddof 1), pooled over scans, where ``mask`` is true.
-
-    None if no scan has two such residuals.
-    """
-    freedom = int(np.maximum(mask.sum(axis=0) - 1, 0).sum())
-    if freedom < 1:
-        return None
-    deviations = np.where(mask, residuals - masked_mean(residuals, mask), 0.0)
-    return float(np.sqrt(np.square(deviations).sum() / freedom))
-
-
-def log_likelihood(residuals: FloatArray, scale: float, likelihood: Likelihood) -> FloatArray:
-    """Return log p(age | scan, model) up to a constant, so that p ≤ 1 and p = 1 at residual 0.
-
-    Gaussian: −r²/2s². Student with ν = 4 and the same variance: −(ν+1)/2 · log(1 + r²/(s²(ν−2))).
-    """
-    squared = np.square(residuals / scale)
-    if likelihood is Likelihood.GAUSSIAN:
-        return np.asarray(-squared / 2.0)
-    nu = STUDENT_FREEDOM
-    return np.asarray(-(nu + 1.0) / 2.0 * np.log1p(squared / (nu - 2.0)))
-
-
 class Threshold(NamedTuple):
     """A threshold and what is to be said of it."""
 
@@ -249,10 +213,6 @@ def threshold_from(
     if leaked is None or leaked_scores is None:
         return Threshold(float(np.median(scores)), (MEDIAN_THRESHOLD,))
     return Threshold(best_threshold(leaked_scores, leaked.is_member()), ())
-
-
-def _median(values: FloatArray) -> float:
-    return float(np.median(values)) if len(values) else 0.0
 
 
 def _rows(name: str, scans: SignalTable, table: SignalTable) -> IntArray:

@@ -17,25 +17,21 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel, leaked_table
+from privoxel.attacks.base import Knowledge, Scored, leaked_table
+from privoxel.attacks.likelihoods import Likelihood, LogRatio, residual_scale
 from privoxel.attacks.references import (
-    Centre,
-    Likelihood,
+    Centring,
+    OnReferences,
     References,
-    enough,
-    log_likelihood,
-    log_mean_exp,
-    references_of,
-    residual_scale,
-    threshold_from,
+    Scorer,
+    scored_by,
 )
-from privoxel.errors import SignalError
-from privoxel.signals.table import PREDICTION, SignalTable
+from privoxel.signals.table import SignalTable
 
 
 @final
 @dataclass(frozen=True)
-class Rmia:
+class Rmia(OnReferences):
     """Share of population scans that the scan's likelihood ratio is not below, 0 to 1.
 
     ``a`` is the paper's offline slope (0.3, its value for images), ``gamma`` the ratio's margin.
@@ -47,12 +43,9 @@ class Rmia:
     online: bool = False
     a: float = 0.3
     gamma: float = 1.0
-    centre: Centre = Centre.NONE
+    centre: Centring = Centring.NONE
 
-    threat_model = ThreatModel.BLACK_BOX
-    requires = frozenset({PREDICTION})
     needs_leaked = True
-    needs_models = True
     source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
 
     def score(
@@ -66,44 +59,21 @@ class Rmia:
         Raises:
             SignalError: if references, a signal, or known non-members are missing.
         """
-        leaked, population = knowledge.leaked, knowledge.population
+        population = knowledge.population
         if population is None:
             leaked = leaked_table(self, target, knowledge)
             population = leaked.select(~leaked.is_member())
-        references = references_of(self, target, knowledge, self.centre)
+
+        def scorer(references: References) -> Scorer:
+            return self._scorer(references, population)
+
+        return scored_by(self, target, knowledge, scorer, centring=self.centre)
+
+    def _scorer(self, references: References, population: SignalTable) -> Scorer:
         scale, said = residual_scale(references)
-        against = np.sort(self._population_ratios(references, population, scale))
-        scores = _shares(self._ratios(references, target, scale), against, self.gamma)
-        known = None
-        if leaked is not None:
-            known = _shares(self._ratios(references, leaked, scale), against, self.gamma)
-        threshold = threshold_from(scores, known, leaked)
-        return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
-
-    def _population_ratios(self, references: References, population: SignalTable, scale: float) -> FloatArray:
-        """Return the log-ratios of the population scans that some reference left out."""
-        usable = np.asarray(references.compare(population).outside.any(axis=0))
-        if not usable.any():
-            raise SignalError(
-                f"Attack {self.name} needs population scans outside some reference, got {usable.size} that "
-                "all references were trained on. Give other population scans, or leak non-members."
-            )
-        return self._ratios(references, population.select(usable), scale, online=False)
-
-    def _ratios(
-        self, references: References, scans: SignalTable, scale: float, online: bool | None = None
-    ) -> FloatArray:
-        """Return log p(x | target) − log p(x) of each scan."""
-        seen = references.compare(scans)
-        enough(self.name, seen.outside, 1, "OUT", of=scans)
-        here = log_likelihood(seen.target, scale, self.likelihood)
-        there = log_likelihood(seen.models, scale, self.likelihood)
-        outside = log_mean_exp(there, seen.outside)
-        if self.online if online is None else online:
-            enough(self.name, seen.inside, 1, "IN", of=scans)
-            return here - (np.logaddexp(log_mean_exp(there, seen.inside), outside) - np.log(2.0))
-        marginal = ((1.0 + self.a) * np.exp(outside) + (1.0 - self.a)) / 2.0
-        return np.asarray(here - np.log(marginal))
+        ratio = LogRatio(references, scale, self.likelihood, self.a)
+        against = np.sort(ratio(ratio.usable(population)))
+        return Scorer(lambda scans: _shares(ratio(scans, online=self.online), against, self.gamma), said)
 
 
 def _shares(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatArray:
@@ -113,4 +83,6 @@ def _shares(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatAr
     return np.asarray((steps + within) / (len(population) + 1.0))
 
 
-ATTACKS = (Rmia(), Rmia("rmia-student", "RMIA (Student likelihood)", Likelihood.STUDENT))
+RMIA = Rmia()
+
+ATTACKS = (RMIA, Rmia("rmia-student", "RMIA (Student likelihood)", Likelihood.STUDENT))

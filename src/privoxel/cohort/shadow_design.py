@@ -3,6 +3,7 @@
 Balanced: every participant is inside the same number of shadows (± 1) and every shadow has the same number of
 participants (± 1), whatever the fraction and however odd the numbers. Population: the shadows are trained on
 people who are neither members nor non-members of the target, so that all judged scans are outside of all.
+Distilled: students are all taught on everyone of such a population, and differ by their seed.
 
 A shadow trained on exactly the target's non-members (or on its members) would tell who they are: such a
 draw is refused and drawn again. With two shadows and a fraction of one half the two are each other's
@@ -120,6 +121,24 @@ def population_design(
         )
     places = _places(len(population), count, fraction)
     return ShadowDesign(tuple(population), _draw(len(population), count, places, rng))
+
+
+def distilled_design(
+    population: Sequence[str], count: int, rng: np.random.Generator, *, judged: Sequence[str]
+) -> ShadowDesign:
+    """Return ``count`` students of a target, each taught its predictions on all of ``population``.
+
+    Predictions cost nothing to ask for, so no part of the population is left out.
+
+    Raises:
+        ConfigError: if the population is empty, or shares participants with ``judged``.
+    """
+    if not population:
+        raise ConfigError(
+            "Distilled references need participants who are not judged, got none. Set [split] others, or "
+            "[shadows] distilled = 0."
+        )
+    return population_design(population, count, rng, judged=judged)
 
 
 def repeats_or_complements(inside: BoolArray, members: BoolArray) -> BoolArray:

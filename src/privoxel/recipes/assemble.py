@@ -11,6 +11,7 @@ from privoxel.evaluation.scored import Evaluated
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
+from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
 
 NULL_TARGET = "null_target"
@@ -100,7 +101,7 @@ def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, confi
     return AttackResult(
         name=key,
         title=title,
-        threat_model=str(described.threat_model),
+        threat_model=str(threat_model_of(described, config)),
         signals=sorted(described.requires),
         metrics=metrics,
         n_members=evaluated.n_members,

@@ -169,6 +169,7 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
         "targets": [f"{plan.name}: {len(plan.trained_on)} participants" for plan in plans],
         "attacks": list(chosen_attacks(config)),
         "shadows": config.shadows.count,
+        "distilled": config.shadows.distilled,
         "trainings": needs.trainings,
         "needs": str(needs),
     }

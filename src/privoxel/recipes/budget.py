@@ -3,7 +3,7 @@
 References buy the most power at low false-positive rates, and the first ones the most of it: on a toy
 regressor RMIA's AUC was 0.775, 0.806 and 0.812 with 1, 4 and 8 references trained on the population. So the
 plan with the most references of this ladder that fits is taken, attacks on no references (which cost no
-training) always being part of it.
+training) always being part of it. Distilled references count as others do; of equally many, those are fewer.
 """
 
 import re
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from privoxel.attacks import ATTACKS
-from privoxel.attacks.base import needs_models
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig, parse_config
 from privoxel.errors import ConfigError
 from privoxel.recipes.plan import Needs, duration, measure_paces, needs_of, plan_targets
-from privoxel.recipes.shadows import shadow_design, unsupported
+from privoxel.recipes.shadow_plans import available, unsupported
 from privoxel.recipes.target import TargetPlan
 from privoxel.training.runtime import Runtime
 
@@ -27,6 +26,17 @@ UNASKED = 8
 TRAINING_SHARE = 0.8
 """Share of the budget that training may take; the rest is for reading signals and for the attacks."""
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Numbers(NamedTuple):
+    """How many reference models of each kind a target has."""
+
+    shadows: int
+    students: int
+
+    def __str__(self) -> str:
+        students = f" and {self.students} distilled references" if self.students else ""
+        return f"{self.shadows} shadow models{students}"
 
 
 class Fitted(NamedTuple):
@@ -69,20 +79,19 @@ def fit_budget(
     Raises:
         ConfigError: if not even the targets fit, or none of the shadows that the named attacks need.
     """
-    wanted = config if config.shadows.count else _with_default(config)
+    asks = config.shadows.count or config.shadows.distilled
+    wanted = config if asks else _with_default(config)
     plans = plan_targets(config, designs)
     paces = measure_paces(wanted, cohort, runtime)
     named = [name for name in _named(config) if name in ATTACKS]
-    ceiling = wanted.shadows.count
     needs: Needs | None = None
-    for count in (ceiling, *(step for step in LADDER if step < ceiling), 0):
-        tried = _with_count(wanted, count) if count else _without_shadows(config)
+    for numbers in _ladder(wanted):
+        tried = _with_numbers(wanted if numbers.shadows else config, numbers)
         if _is_too_few(tried, named, plans[0]):
             continue
         needs = needs_of(plans, tried, cohort, paces, runtime, workers=workers)
         if needs.seconds <= budget * TRAINING_SHARE:
-            said = f"Budget {duration(budget)}: {tried.shadows.count} shadow models a target; {needs}."
-            return Fitted(tried, needs, said)
+            return Fitted(tried, needs, f"Budget {duration(budget)}: {numbers} a target; {needs}.")
     raise ConfigError(
         f"--budget {duration(budget)} needs to hold the training of the targets and of the fewest shadows "
         f"that the named attacks work with, got {needs}. Raise it, or train fewer, smaller or shorter."
@@ -95,14 +104,10 @@ def _named(config: RunConfig) -> tuple[str, ...]:
 
 
 def _is_too_few(config: RunConfig, named: Sequence[str], plan: TargetPlan) -> bool:
-    must = [ATTACKS[name] for name in (named if config.shadows.count else _primaries(config))]
-    if not config.shadows.count:
-        return any(map(needs_models, must))
-    return bool(unsupported(must, shadow_design(plan, config), config))
-
-
-def _primaries(config: RunConfig) -> tuple[str, ...]:
-    return tuple(n for n in (config.attacks.primary, *config.attacks.null_target) if n in ATTACKS)
+    """Return whether primary attacks, or named ones whose kind of models there is, lack some of them."""
+    primaries = {config.attacks.primary, *config.attacks.null_target} & set(ATTACKS)
+    must = primaries | {name for name in named if available(ATTACKS[name], config)}
+    return bool(unsupported([ATTACKS[name] for name in sorted(must)], plan, config))
 
 
 def _with_default(config: RunConfig) -> RunConfig:
@@ -114,13 +119,21 @@ def _with_default(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"shadows": shadows})
 
 
-def _with_count(config: RunConfig, count: int) -> RunConfig:
-    return config.model_copy(update={"shadows": config.shadows.model_copy(update={"count": count})})
+def _ladder(config: RunConfig) -> list[Numbers]:
+    """Return the numbers to try, most models first and no more of a kind than ``config`` has."""
+    shadows, students = (
+        (most, *(step for step in LADDER if step < most), *((0,) if most else ()))
+        for most in (config.shadows.count, config.shadows.distilled)
+    )
+    tried = [Numbers(a, b) for a in shadows for b in students]
+    return sorted(tried, key=lambda numbers: (sum(numbers), numbers.shadows), reverse=True)
 
 
-def _without_shadows(config: RunConfig) -> RunConfig:
-    """Return ``config`` without shadow models and the attacks that need them, checked anew."""
-    names = [name for name in config.attacks.names if name not in ATTACKS or not needs_models(ATTACKS[name])]
-    settings = _with_count(config, 0).to_dict()
+def _with_numbers(config: RunConfig, numbers: Numbers) -> RunConfig:
+    """Return ``config`` with so many models, without the attacks that then have none, checked anew."""
+    update = {"count": numbers.shadows, "distilled": numbers.students}
+    tried = config.model_copy(update={"shadows": config.shadows.model_copy(update=update)})
+    names = [n for n in config.attacks.names if n not in ATTACKS or available(ATTACKS[n], tried)]
+    settings = tried.to_dict()
     settings["attacks"]["names"] = names
     return parse_config(settings, where="--budget")

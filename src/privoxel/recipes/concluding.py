@@ -15,6 +15,7 @@ from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import VerdictInputs, decide
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
+from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
 
 
@@ -100,7 +101,7 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         n_members=n_members,
         n_non_members=n_non_members,
         utility=_mean_utility([one.utility for one in targets]),
-        access=str(ATTACKS[primary].threat_model),
+        access=str(threat_model_of(ATTACKS[primary], config)),
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
         control=_over(targets, COVARIATES_ONLY, config),

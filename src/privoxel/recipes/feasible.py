@@ -10,7 +10,7 @@ from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.judging import protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
-from privoxel.recipes.shadows import shadow_design, unsupported
+from privoxel.recipes.shadow_plans import unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
@@ -57,7 +57,7 @@ def _model_faults(
         mine = attacks_on(plan, attacks, config)
         check_signals(model, Extraction(needed_signals(model, mine, config.signals.extra)))
         if any(map(needs_models, mine)):
-            return list(unsupported(mine, shadow_design(plan, config), config).values())
+            return list(unsupported(mine, plan, config).values())
     except PrivoxelError as error:
         return [str(error)]
     return []

@@ -114,14 +114,11 @@ def _nobody(attack: Attack) -> None:  # noqa: ARG001 - no attack of such a run r
 def _with_fidelity(
     attacked: Mapping[str, Attacked], shadows: Shadows, table: SignalTable
 ) -> Mapping[str, Attacked]:
-    """Return the attacks that used shadows with a note on how like the target these are."""
-    error, members = np.abs(table.error()), table.is_member()
-    note = shadows.fidelity.note(float(error[members].mean()), float(error[~members].mean()))
-    logger.info(note)
-    return {
-        name: one._replace(notes=(*one.notes, note)) if needs_models(one.attack) else one
-        for name, one in attacked.items()
-    }
+    """Return the attacks that used reference models with a note on how like the target these are."""
+    notes = {name: shadows.notes_for(one.attack, table) for name, one in attacked.items()}
+    for note in dict.fromkeys(note for said in notes.values() for note in said):
+        logger.info(note)
+    return {name: one._replace(notes=(*one.notes, *notes[name])) for name, one in attacked.items()}
 
 
 def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:

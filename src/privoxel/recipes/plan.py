@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from privoxel.attacks import ATTACKS
-from privoxel.attacks.base import Attack, needs_models
+from privoxel.attacks.base import Attack, ReferenceKind, needs_models, reference_kind
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.executor import one_thread
 from privoxel.models import AuditableModel, build_model, spec_of
-from privoxel.recipes.shadows import shadow_design, shadow_epochs, shadow_name, unsupported
+from privoxel.recipes.shadow_plans import SETTINGS, ShadowPlan, available, shadow_plans, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
@@ -48,20 +48,19 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     """
     asked = set(config.attacks.names)
     known = set(ATTACKS)
-    with_shadows = {name for name, attack in ATTACKS.items() if needs_models(attack)}
-    everything = known if config.shadows.count else known - with_shadows
+    everything = {name for name, attack in ATTACKS.items() if available(attack, config)}
     names = everything | (asked - {"all"}) if "all" in asked else asked
     unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
         )
-    idle = sorted(names & with_shadows)
-    if idle and not config.shadows.count:
-        raise ConfigError(
-            f"[attacks] {', '.join(idle)} need shadow models, got none. "
-            "Set [shadows] count, or leave them out."
-        )
+    for kind in ReferenceKind:
+        idle = sorted(n for n in names - everything if reference_kind(ATTACKS[n]) is kind)
+        if idle:
+            raise ConfigError(
+                f"[attacks] {', '.join(idle)} need {kind}, got none. Set {SETTINGS[kind]}, or leave them out."
+            )
     missing = {config.attacks.primary, *config.attacks.null_target} - names
     if missing:
         raise ConfigError(
@@ -83,9 +82,9 @@ def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfi
     names = {config.attacks.primary, *config.attacks.null_target} if plan.is_null else set(attacks)
     if plan.model.name != "cnn3d":
         names -= VOLUMETRIC_ONLY
-    if config.shadows.count and "all" in config.attacks.names:
+    if "all" in config.attacks.names and any(needs_models(attacks[name]) for name in names):
         named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
-        names -= set(unsupported(tuple(attacks.values()), shadow_design(plan, config), config)) - named
+        names -= set(unsupported(tuple(attacks.values()), plan, config)) - named
     return tuple(attack for name, attack in attacks.items() if name in names)
 
 
@@ -146,18 +145,27 @@ def needs_of(
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
         disk += 4 * pace.weights * (snapshots + 3) + pace.signal_bytes * _judged(plan, cohort)
-    shadowed = {shadow_name(plan): plan for plan in reversed(plans)} if _uses_shadows(config) else {}
-    count = config.shadows.count
-    for plan in shadowed.values():
-        pace, design = paces[plan.model.name], shadow_design(plan, config)
-        scans = sum(
-            len(cohort.rows_of(design.members(k))) * shadow_epochs(plan, config, k) for k in range(count)
-        )
+    shadows = _shadow_plans(plans, config)
+    for shadow in shadows:
+        pace, count = paces[shadow.target.model.name], len(shadow)
+        members = (shadow.design.members(k) for k in range(count))
+        scans = sum(len(cohort.rows_of(m)) * n for m, n in zip(members, shadow.epochs, strict=True))
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
-        disk += count * 4 * (pace.weights + _judged(plan, cohort))
-        disk += pace.signal_bytes * len(cohort.rows_of(design.pool))
-    return Needs(len(plans) + count * len(shadowed), seconds, core_seconds, disk)
+        disk += count * 4 * (pace.weights + _judged(shadow.target, cohort))
+        disk += pace.signal_bytes * len(cohort.rows_of(shadow.design.pool))
+    return Needs(len(plans) + sum(map(len, shadows)), seconds, core_seconds, disk)
+
+
+def _shadow_plans(plans: Sequence[TargetPlan], config: RunConfig) -> tuple[ShadowPlan, ...]:
+    """Return the reference models of all targets; those that targets share once."""
+    chosen = chosen_attacks(config)
+    found = [
+        shadow
+        for plan in plans
+        for shadow in shadow_plans(plan, attacks_on(plan, chosen, config), config).values()
+    ]
+    return tuple({shadow.name: shadow for shadow in reversed(found)}.values())
 
 
 def _judged(plan: TargetPlan, cohort: Cohort) -> int:
@@ -165,7 +173,7 @@ def _judged(plan: TargetPlan, cohort: Cohort) -> int:
 
 
 def _uses_shadows(config: RunConfig) -> bool:
-    return config.shadows.count > 0 and any(map(needs_models, chosen_attacks(config).values()))
+    return any(map(needs_models, chosen_attacks(config).values()))
 
 
 def check_disk(needs: Needs, folder: Path) -> None:

@@ -1,9 +1,8 @@
-"""Shadow models of a target: who trains them, their training as jobs, and the table of what they say.
+"""Reference models of a target: their training as jobs, the table of what they say, how like it they are.
 
-Each shadow is trained as its target is, with its own seed, on one thread, as a job of the executor; its
-weights and the note that it is finished stay in the run folder, so that no shadow is trained twice. All
-shadows of a design are then read in one pass over the scans. Shadows belong to a model and a design and not
-to a target, so that the null target is attacked with the same ones.
+Each is trained as its target is (``shadow_training``), as a job of the executor; its weights and the note
+that it is finished stay in the run folder, so that none is trained twice. All models of a plan
+(``shadow_plans``) are then read in one pass over the scans.
 """
 
 import hashlib
@@ -16,31 +15,30 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from privoxel.arrays import IntArray
-from privoxel.attacks.base import Attack, fewest_references, needs_models, needs_one_shadow
+from privoxel.arrays import FloatArray
+from privoxel.attacks.base import Attack, ReferenceKind, needs_one_shadow, reference_kind
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.shadow_design import ShadowDesign, balanced_design, population_design
-from privoxel.config import ModelConfig, PrivacyConfig, RunConfig, TrainingConfig
-from privoxel.errors import ConfigError
+from privoxel.errors import StoreError
 from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
-from privoxel.progress import Silent
+from privoxel.recipes.shadow_plans import ShadowPlan, shadow_plans, shadow_streams
+from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
 from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace
-from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
 from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable
-from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import load_weights, predict_ages, train
-from privoxel.training.runtime import Runtime
+from privoxel.training.job import TrainingFolders
+
+__all__ = ["Fidelity", "References", "ShadowTraining", "Shadows", "observe_shadows", "train_shadow"]
 
 logger = logging.getLogger(__name__)
 
 UNLIKE = 1.5
 """Shadows that err more than this many times as much as the target, or the reverse, do not stand for it."""
+FROM_TARGET = "shadows start from the target's weights (white-box)"
 
 
 class Fidelity(NamedTuple):
-    """Mean absolute errors (years) of the shadows on their own members and on scans they never saw."""
+    """Mean absolute errors (years) of reference models on their own scans and on scans they never saw."""
 
     models: int
     members: float
@@ -57,241 +55,210 @@ class Fidelity(NamedTuple):
             text += ": UNLIKE the target, attacks with them may be weak"
         return text
 
+    def student_note(self, apart: float, non_members: float) -> str:
+        """Return a line on students that lie ``apart`` years from their target where neither saw the scan.
+
+        A student that is no closer to the target than the ages are (``non_members``, the target's MAE there)
+        has learnt nothing of it that a shadow would not know.
+        """
+        text = (
+            f"students={self.models}, {apart:.1f} years from the target on scans neither saw, "
+            f"MAE {self.non_members:.1f} (target {non_members:.1f})"
+        )
+        return text if apart < non_members else f"{text}: UNLIKE the target, attacks with them may be weak"
+
+
+class References(NamedTuple):
+    """What the reference models of one plan say of the judged scans, and their errors."""
+
+    table: SignalTable
+    fidelity: Fidelity
+
 
 @final
 @dataclass(frozen=True)
 class Shadows:
-    """What attacks may know of the shadows: all of them on the judged scans, and the first one in depth.
+    """What attacks may know of reference models: by kind, all on the judged scans, and one shadow in depth.
 
     ``first`` holds the first shadow alone, on the participants it was drawn from, with every signal of the
     attacks that use one shadow.
     """
 
-    references: SignalTable
-    first: SignalTable | None
-    fidelity: Fidelity
+    by_kind: Mapping[ReferenceKind, References]
+    first: SignalTable | None = None
+    from_target: bool = False
 
     def models_for(self, attack: Attack) -> SignalTable | None:
         """Return what ``attack`` is given as ``Knowledge.models``."""
-        if not needs_models(attack):
+        kind = reference_kind(attack)
+        if kind is None:
             return None
-        return self.first if needs_one_shadow(attack) else self.references
+        return self.first if needs_one_shadow(attack) else self.by_kind[kind].table
+
+    def notes_for(self, attack: Attack, target: SignalTable) -> tuple[str, ...]:
+        """Return what is to be said of the models that ``attack`` reads, beside the target."""
+        kind = reference_kind(attack)
+        if kind is None:
+            return ()
+        table, fidelity = self.by_kind[kind]
+        error, members = np.abs(target.error()), target.is_member()
+        non_members = float(error[~members].mean())
+        if kind is ReferenceKind.DISTILLED:
+            models = range(len(table.models))
+            apart = np.mean([np.abs(table.error(model=k) - target.error())[~members] for k in models])
+            return (fidelity.student_note(float(apart), non_members),)
+        note = fidelity.note(float(error[members].mean()), non_members)
+        return (note, FROM_TARGET) if self.from_target else (note,)
 
 
-def shadow_design(plan: TargetPlan, config: RunConfig) -> ShadowDesign:
-    """Return who trains the shadows of the model and design of ``plan``.
-
-    Raises:
-        ConfigError: if the configuration asks for shadows that cannot be drawn.
-    """
-    settings, design = config.shadows, plan.design
-    rng = _streams(plan, config).generator("design")
-    if settings.design == "balanced":
-        return balanced_design(
-            (*design.members, *design.non_members),
-            settings.count,
-            rng,
-            fraction=settings.fraction or 0.5,
-            target_members=design.members,
-        )
-    if not design.others:
-        raise ConfigError(
-            "[shadows] design = 'population' needs participants who are not judged, got none. "
-            "Set [split] others, or design = 'balanced'."
-        )
-    fraction = settings.fraction or min(1.0, len(design.members) / len(design.others))
-    judged = (*design.members, *design.non_members)
-    return population_design(design.others, settings.count, rng, judged=judged, fraction=fraction)
-
-
-def unsupported(attacks: Sequence[Attack], design: ShadowDesign, config: RunConfig) -> Mapping[str, str]:
-    """Return why the shadows of ``design`` are not enough, by the name of each attack that needs more."""
-    inside = design.inside.sum(axis=0) if config.shadows.design == "balanced" else np.zeros(1, dtype=np.int64)
-    have = int(inside.min()), len(design) - int(inside.max())
-    faults = {}
-    for attack in filter(needs_models, attacks):
-        need = fewest_references(attack)
-        if need[0] > have[0] or need[1] > have[1]:
-            faults[attack.name] = (
-                f"Attack {attack.name} needs {need[0]} shadows trained on every participant and {need[1]} "
-                f"that are not, got {have[0]} and {have[1]}. Raise [shadows] count or choose another design."
-            )
-        elif needs_one_shadow(attack) and not design.unseen(0):
-            faults[attack.name] = (
-                f"Attack {attack.name} needs non-members of the shadow, got none. "
-                "Set [shadows] fraction below 1."
-            )
-    return faults
-
-
-@final
-@dataclass(frozen=True)
-class ShadowTraining:
-    """One shadow to train: everything a worker process needs."""
-
-    settings: ModelConfig
-    training: TrainingConfig
-    cohort: Cohort
-    rows: IntArray
-    unseen: IntArray
-    streams: Streams
-    folders: TrainingFolders
-    runtime: Runtime
-    start: Path | None = None
-    privacy: PrivacyConfig | None = None
-
-
-def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
-    """Train a shadow, keep its weights, and return its MAE (years) on its members and on unseen scans."""
-    cohort, ages = shadow.cohort, shadow.cohort.covariates.age
-    mine = ages[shadow.rows]
-    seed = shadow.streams.seed("initialisation")
-    model = build_model(spec_of(shadow.settings), cohort.grid.shape, float(mine.mean()), seed)
-    if shadow.start is not None:
-        load_weights(model, shadow.start)
-    scale = float(np.var(mine)) if shadow.settings.head == "scaled" else 1.0
-    training_set = TrainingSet(cohort, shadow.rows, np.empty(0, dtype=np.int64), loss_scale=scale)
-    job = TrainingJob(
-        shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent(), shadow.privacy
-    )
-    train(model, training_set, job)
-    shutil.rmtree(shadow.folders.state, ignore_errors=True)
-    errors = {}
-    for name, rows in (("members", shadow.rows), ("non_members", shadow.unseen)):
-        predicted = predict_ages(
-            model, cohort, rows, batch_size=shadow.training.batch_size, runtime=shadow.runtime
-        )
-        errors[name] = float(np.abs(predicted - ages[rows]).mean())
-    return errors
-
-
-def observe_shadows(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Shadows:
-    """Train the shadows that ``attacks`` on ``plan``'s target need, or read them, and return their tables.
+def observe_shadows(target: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Shadows:
+    """Train the reference models that ``attacks`` on ``target`` need, or read them, and return their tables.
 
     Raises:
-        ConfigError: if there are none to train.
+        ConfigError: if they cannot be drawn.
+        StoreError: if they need the target's weights, and these are not in the run folder.
     """
-    config, cohort = workplace.config, workplace.cohort
-    design, name = shadow_design(plan, config), shadow_name(plan)
-    errors, weights = _train_all(plan, design, workplace)
-    judged = cohort.select(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
-    folder = workplace.folder.path / "signals" / f"{name}-shadows"
-    _extract(f"{name}/shadows", plan, weights, judged, (PREDICTION,), folder, workplace)
-    predictions = np.load(folder / signal_file(PREDICTION))  # 1 × shadows × scans
-    references = SignalTable(
+    config = workplace.config
+    plans = shadow_plans(target, attacks, config)
+    by_kind, first = {}, None
+    for kind, plan in plans.items():
+        errors, weights = _train_all(plan, workplace)
+        means = {key: float(np.mean([e[key] for e in errors])) for key in ("members", "non_members")}
+        by_kind[kind] = References(_table(plan, weights, workplace), Fidelity(len(plan), **means))
+        deep = [attack for attack in attacks if needs_one_shadow(attack)]
+        if deep and kind is ReferenceKind.SHADOW:
+            first = _first_shadow(plan, weights[:1], deep, workplace)
+    return Shadows(by_kind, first, config.shadows.warm_start == "target")
+
+
+def _table(plan: ShadowPlan, weights: Sequence[Path], workplace: Workplace) -> SignalTable:
+    """Return the predictions of all models of ``plan`` on the judged scans, and who trained which."""
+    judged = _judged(plan.target, workplace.cohort)
+    folder = workplace.folder.path / "signals" / f"{plan.name}-shadows"
+    _extract(f"{plan.name}/shadows", plan.target, weights, judged, (PREDICTION,), folder, workplace)
+    predictions = np.load(folder / signal_file(PREDICTION))  # 1 × models × scans
+    return SignalTable(
         judged.covariates,
-        tuple(f"{name}-shadow-{k}" for k in range(len(design))),
+        tuple(f"{plan.name}-shadow-{k}" for k in range(len(plan))),
         ("last",),
-        design.membership(judged.covariates),
+        plan.design.membership(judged.covariates),
         {PREDICTION: LazyArray(predictions[0][:, None])},
     )
-    first = None
-    deep = [attack for attack in attacks if needs_one_shadow(attack)]
-    if deep:
-        first = _first_shadow(plan, design, weights[:1], deep, workplace)
-    means = {key: float(np.mean([e[key] for e in errors])) for key in ("members", "non_members")}
-    return Shadows(references, first, Fidelity(len(design), **means))
 
 
-def shadow_name(plan: TargetPlan) -> str:
-    """Return the name that the shadows of a model and design have in folders."""
-    return f"{plan.model.name}-{plan.number}"
-
-
-def shadow_epochs(plan: TargetPlan, config: RunConfig, shadow: int) -> int:
-    """Return the epochs of the shadow of this number: the first of warm starts has as many as the target."""
-    full = plan.model.epochs or config.training.epochs
-    first = config.shadows.warm_start and shadow == 0
-    return full if first else config.shadows.epochs or full
-
-
-def _streams(plan: TargetPlan, config: RunConfig) -> Streams:
-    return Streams(config.seed).child(f"shadows/{shadow_name(plan)}")
-
-
-def _train_all(
-    plan: TargetPlan, design: ShadowDesign, workplace: Workplace
-) -> tuple[list[Mapping[str, float]], list[Path]]:
-    config, folder, name = workplace.config, workplace.folder.path, shadow_name(plan)
-    trainings = [_training(plan, design, k, workplace) for k in range(len(design))]
-    keep = Finished(folder / "shadows" / name, _digest(plan, design, workplace))
-    jobs = [Job(f"{name}/shadow-{k}", train_shadow, (t,)) for k, t in enumerate(trainings)]
+def _train_all(plan: ShadowPlan, workplace: Workplace) -> tuple[list[Mapping[str, float]], list[Path]]:
+    taught = _lessons(plan, workplace) if plan.kind is ReferenceKind.DISTILLED else None
+    trainings = [_training(plan, k, workplace, taught) for k in range(len(plan))]
+    keep = Finished(workplace.folder.path / "shadows" / plan.name, _digest(plan, workplace, taught))
+    jobs = [Job(f"{plan.name}/shadow-{k}", train_shadow, (t,)) for k, t in enumerate(trainings)]
     progress, executor = workplace.progress, workplace.executor
     first: list[Any] = []
-    if config.shadows.warm_start:
+    if trainings[-1].start == trainings[0].folders.snapshot(plan.epochs[0]):
         first = executor.run(jobs[:1], keep=keep, progress=progress, title="first shadow")
         jobs = jobs[1:]
-    errors = [*first, *executor.run(jobs, keep=keep, progress=progress, title="shadows")]
+    errors = [*first, *executor.run(jobs, keep=keep, progress=progress, title=str(plan.kind))]
     return errors, [t.folders.snapshot(t.training.epochs) for t in trainings]
 
 
-def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workplace) -> ShadowTraining:
+def _training(plan: ShadowPlan, k: int, workplace: Workplace, taught: FloatArray | None) -> ShadowTraining:
     config, cohort = workplace.config, workplace.cohort
-    root = workplace.folder.path / "shadows" / shadow_name(plan)
-    warm = config.shadows.warm_start and k > 0
-    epochs = shadow_epochs(plan, config, k)
-    training = config.training.model_copy(update={"epochs": epochs, "snapshot_every": epochs})
-    inside = set(design.members(k))
-    judged = (*plan.design.members, *plan.design.non_members)
+    root = workplace.folder.path / "shadows" / plan.name
+    training = config.training.model_copy(update={"epochs": plan.epochs[k], "snapshot_every": plan.epochs[k]})
+    inside = set(plan.design.members(k))
+    design = plan.target.design
     return ShadowTraining(
-        plan.model,
+        plan.target.model,
         training,
         cohort,
-        cohort.rows_of(design.members(k)),
-        cohort.rows_of([who for who in judged if who not in inside]),
-        _streams(plan, config).child(str(k)),
+        cohort.rows_of(plan.design.members(k)),
+        cohort.rows_of([who for who in (*design.members, *design.non_members) if who not in inside]),
+        shadow_streams(plan.name, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
-        TrainingFolders(root / "0000", root).snapshot(shadow_epochs(plan, config, 0)) if warm else None,
-        config.privacy,
+        _start(plan, k, workplace),
+        taught,
+        config.privacy if plan.kind is ReferenceKind.SHADOW else None,
     )
 
 
-def _digest(plan: TargetPlan, design: ShadowDesign, workplace: Workplace) -> str:
-    """Return what changes whenever a shadow would: settings, seed, scans and who trains on them."""
+def _start(plan: ShadowPlan, k: int, workplace: Workplace) -> Path | None:
+    """Return the weights that the model of this number begins with, None for random ones."""
+    warm = workplace.config.shadows.warm_start if plan.kind is ReferenceKind.SHADOW else False
+    if warm == "target":
+        return _target_weights(plan.target, workplace)
+    root = workplace.folder.path / "shadows" / plan.name
+    return TrainingFolders(root / "0000", root).snapshot(plan.epochs[0]) if warm and k > 0 else None
+
+
+def _target_weights(target: TargetPlan, workplace: Workplace) -> Path:
+    folder = workplace.folder.path / "snapshots" / target.name
+    snapshots = TrainingFolders(folder, folder).existing()
+    if not snapshots:
+        raise StoreError(
+            f"Reference models of {target.name} need its weights, got none in {folder}. Train it first."
+        )
+    return snapshots[-1]
+
+
+def _lessons(plan: ShadowPlan, workplace: Workplace) -> FloatArray:
+    """Return the target's predictions (years) on the scans that teach its students, kept in the folder."""
+    cohort, target = workplace.cohort, plan.target
+    pool = cohort.select(cohort.rows_of(plan.design.pool))
+    folder = workplace.folder.path / "signals" / f"{plan.name}-lessons"
+    weights = _target_weights(target, workplace)
+    _extract(f"{plan.name}/lessons", target, [weights], pool, (PREDICTION,), folder, workplace)
+    lessons: FloatArray = np.load(folder / signal_file(PREDICTION))[0, 0].astype(np.float64)
+    return lessons
+
+
+def _digest(plan: ShadowPlan, workplace: Workplace, taught: FloatArray | None) -> str:
+    """Return what changes whenever a model would: settings, seed, scans, who trains on which, the lessons."""
     config = workplace.config
+    is_bound = config.shadows.warm_start == "target"
     parts = (
         config.seed,
-        plan.model.model_dump_json(),
+        plan.target.trained_on if is_bound else None,
+        plan.target.model.model_dump_json(),
         config.training.model_dump_json(),
-        config.privacy.model_dump_json() if config.privacy else "",
+        config.privacy.model_dump_json() if config.privacy else None,
         config.shadows.model_dump_json(),
         workplace.cohort.fingerprint,
-        design.pool,
-        design.inside.tobytes(),
+        plan.design.pool,
+        plan.design.inside.tobytes(),
+        None if taught is None else taught.tobytes(),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _first_shadow(
-    plan: TargetPlan,
-    design: ShadowDesign,
-    weights: Sequence[Path],
-    attacks: Sequence[Attack],
-    workplace: Workplace,
+    plan: ShadowPlan, weights: Sequence[Path], attacks: Sequence[Attack], workplace: Workplace
 ) -> SignalTable:
     """Return the first shadow on the participants it was drawn from, with all that ``attacks`` read."""
-    cohort = workplace.cohort
-    drawn = cohort.select(cohort.rows_of(design.pool))
-    model = build_model(spec_of(plan.model), cohort.grid.shape, 0.0, 0)
+    cohort, target = workplace.cohort, plan.target
+    drawn = cohort.select(cohort.rows_of(plan.design.pool))
+    model = build_model(spec_of(target.model), cohort.grid.shape, 0.0, 0)
     wanted = {signal for attack in attacks for signal in attack.requires}
     if any(signal.startswith(GRADIENT) for signal in wanted):
         wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
-    name = f"{shadow_name(plan)}/first-shadow"
+    name = f"{plan.name}/first-shadow"
     folder = workplace.folder.path / "signals" / name.replace("/", "-")
-    _extract(name, plan, weights, drawn, tuple(sorted(wanted)), folder, workplace)
+    _extract(name, target, weights, drawn, tuple(sorted(wanted)), folder, workplace)
     return open_table(
         folder,
         covariates=drawn.covariates,
-        model=f"{shadow_name(plan)}-shadow-0",
+        model=f"{plan.name}-shadow-0",
         snapshots=("last",),
-        membership=design.membership(drawn.covariates)[0],
+        membership=plan.design.membership(drawn.covariates)[0],
     )
+
+
+def _judged(target: TargetPlan, cohort: Cohort) -> Cohort:
+    return cohort.select(cohort.rows_of((*target.design.members, *target.design.non_members)))
 
 
 def _extract(  # noqa: PLR0913, PLR0917 - what, of which weights, on whom, where
     step: str,
-    plan: TargetPlan,
+    target: TargetPlan,
     weights: Sequence[Path],
     cohort: Cohort,
     signals: tuple[str, ...],
@@ -304,7 +271,7 @@ def _extract(  # noqa: PLR0913, PLR0917 - what, of which weights, on whom, where
     shutil.rmtree(folder, ignore_errors=True)
     settings = workplace.config.signals
     extraction = Extraction(signals, settings.batch_size, workplace.runtime, settings.memory_bytes)
-    model = build_model(spec_of(plan.model), cohort.grid.shape, 0.0, 0)
+    model = build_model(spec_of(target.model), cohort.grid.shape, 0.0, 0)
     workplace.runtime.place(model)
     extract(model, weights, cohort, extraction, folder=folder, progress=workplace.progress)
     workplace.folder.finish(step, shadows=len(weights))

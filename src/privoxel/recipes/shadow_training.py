@@ -1,0 +1,79 @@
+"""Training one reference model as a job: everything a worker process needs, and what it leaves.
+
+A shadow is trained as its target is, on ages; a student on the predictions of the target. Each has its own
+seed and one thread, starts from random weights or from given ones, and keeps its weights in the run folder.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from privoxel.arrays import FloatArray, IntArray
+from privoxel.cohort.base import Cohort
+from privoxel.config import ModelConfig, PrivacyConfig, TrainingConfig
+from privoxel.models import build_model, spec_of
+from privoxel.progress import Silent
+from privoxel.seeding import Streams
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import load_weights, predict_ages, train
+from privoxel.training.runtime import Runtime
+
+
+@final
+@dataclass(frozen=True)
+class ShadowTraining:
+    """One reference model to train on the scans at ``rows``; ``unseen`` are scans to measure it on.
+
+    ``start`` holds the weights it begins from (random ones if None). ``taught`` is what it learns for each of
+    ``rows``, years: the target's predictions for a student, the ages if None.
+    """
+
+    settings: ModelConfig
+    training: TrainingConfig
+    cohort: Cohort
+    rows: IntArray
+    unseen: IntArray
+    streams: Streams
+    folders: TrainingFolders
+    runtime: Runtime
+    start: Path | None = None
+    taught: FloatArray | None = None
+    privacy: PrivacyConfig | None = None
+
+
+def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
+    """Train a reference model, keep its weights, and return its MAE (years) on its own and unseen scans."""
+    cohort, ages = shadow.cohort, shadow.cohort.covariates.age
+    lessons = _taught(shadow)
+    mine = lessons.covariates.age[shadow.rows]
+    seed = shadow.streams.seed("initialisation")
+    model = build_model(spec_of(shadow.settings), cohort.grid.shape, float(mine.mean()), seed)
+    if shadow.start is not None:
+        load_weights(model, shadow.start)
+    scale = float(np.var(mine)) if shadow.settings.head == "scaled" else 1.0
+    training_set = TrainingSet(lessons, shadow.rows, np.empty(0, dtype=np.int64), loss_scale=scale)
+    job = TrainingJob(
+        shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent(), shadow.privacy
+    )
+    train(model, training_set, job)
+    shutil.rmtree(shadow.folders.state, ignore_errors=True)
+    errors = {}
+    for name, rows in (("members", shadow.rows), ("non_members", shadow.unseen)):
+        predicted = predict_ages(
+            model, cohort, rows, batch_size=shadow.training.batch_size, runtime=shadow.runtime
+        )
+        errors[name] = float(np.abs(predicted - ages[rows]).mean())
+    return errors
+
+
+def _taught(shadow: ShadowTraining) -> Cohort:
+    """Return the cohort with what is learnt in the place of the ages."""
+    cohort = shadow.cohort
+    if shadow.taught is None:
+        return cohort
+    labels = cohort.covariates.age.copy()
+    labels[shadow.rows] = shadow.taught
+    return replace(cohort, covariates=replace(cohort.covariates, age=labels))
