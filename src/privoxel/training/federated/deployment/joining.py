@@ -75,19 +75,23 @@ def join(
     with interrupted_when_terminated(), log_to(folder / "logs" / f"{config.name}.log"):
         app = learner_app(site_of(config), config)
         try:
-            _take_part(app, server, certificate, signer, lambda: end is not None and time.monotonic() > end)
-        except _RefusedError as refusal:
+            take_part(app, server, certificate, signer, lambda: end is not None and time.monotonic() > end)
+        except RefusedError as refusal:
             raise FederationError(f"Site {config.name} is not part of the federation: {refusal}.") from None
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """Why a site cannot be part of the federation."""
 
 
-def _take_part(
+def take_part(
     app: ClientApp, server: Address, certificate: Path, key: ec.EllipticCurvePrivateKey, until: Until
 ) -> None:
-    """Answer the server, over a new line whenever one breaks."""
+    """Answer the server until it says that the federation is over, over a new line whenever one breaks.
+
+    Raises:
+        RefusedError: if the server does not let the site in, or stays away.
+    """
     patience = time.monotonic() + FIRST_SECONDS
     since_another: float | None = None
     while not until():
@@ -104,17 +108,17 @@ def _take_part(
                 logger.info("The federation is over")
                 return
             if said in MEANINGS:
-                raise _RefusedError(MEANINGS[said]) from error
+                raise RefusedError(MEANINGS[said]) from error
             if said == ANOTHER:
                 since_another = since_another or time.monotonic()
                 if time.monotonic() - since_another > ANOTHER_SECONDS:
-                    raise _RefusedError(ANOTHER) from error
+                    raise RefusedError(ANOTHER) from error
         except httpx.TransportError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise _RefusedError(WRONG_AUTHORITY) from error
+                raise RefusedError(WRONG_AUTHORITY) from error
             logger.info("No line to %s: %s", server, error)
         if time.monotonic() > patience:
-            raise _RefusedError(SILENT)
+            raise RefusedError(SILENT)
         time.sleep(RETRY_SECONDS)
 
 

@@ -27,7 +27,7 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from privoxel.errors import FederationError
 from privoxel.training.federated.deployment.gate import HEARTBEAT_SECONDS, Gate, fleet_app
-from privoxel.training.federated.deployment.keys import AUTHORITY, SERVER, public_key
+from privoxel.training.federated.deployment.keys import SERVER, public_key
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,6 @@ def _config(gate: Gate, keys: Path) -> uvicorn.Config:
         gate,
         ssl_certfile=str(keys / f"{SERVER}.pem"),
         ssl_keyfile=str(keys / f"{SERVER}.key"),
-        ssl_ca_certs=str(keys / f"{AUTHORITY}.pem"),
         ws="none",
         lifespan="off",
         log_config=None,
