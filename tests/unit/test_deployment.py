@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -67,6 +68,7 @@ def deploy(folder, job, apps, names=NAMES):
         deployments.nodes(folder, address, apps) as refused,
         run.server_identity(link.run.run_id),
     ):
+        wait_until(lambda: online(link) == set(apps))
         streams = Streams(5).child("server")
         server = run.Server(job, names, BUILD, folder / "run", streams, Silent(), {}, link.nodes)
         found = server.conduct(link_grid.LinkGrid(link))
@@ -228,21 +230,53 @@ def test_sites_with_different_secrets_are_told_before_the_first_round(tmp_path):
         deploy(tmp_path, a_job(rounds=1), site_apps(secrets=secrets))
 
 
-def test_a_node_that_comes_back_is_given_again_what_it_lost(tmp_path):
+def test_an_update_is_delivered_when_a_broken_line_is_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(supernode, "RETRY_SECONDS", 0.1)
+    whole, broken = supernode.FleetHttpClient.PushMessages, []
+
+    def breaking(line, request):
+        if len(broken) < 2:
+            broken.append(request)
+            raise httpx.ConnectError("the cable is out")
+        return whole(line, request)
+
+    monkeypatch.setattr(supernode.FleetHttpClient, "PushMessages", breaking)
+    with (
+        deployments.a_superlink(tmp_path, "north") as (address, link),
+        deployments.nodes(tmp_path, address, {"north": answers_who("north")}),
+    ):
+        wait_until(lambda: online(link) == {"north"})
+        (reply,) = ask(link, [node_of(link, "north")])
+    assert len(broken) == 2
+    assert reply.content["identity"]["learner"] == "north"
+
+
+def test_a_node_that_leaves_without_an_answer_is_not_waited_for(tmp_path):
     with deployments.a_superlink(tmp_path, "north") as (address, link):
         north, replies = node_of(link, "north"), []
         key = deployments.private_key(tmp_path / "keys" / "north.key")
         with deployments.line(tmp_path, address, "north") as line:
-            supernode.SuperNode(line, key, answers_who("north"))
-            asking = threading.Thread(target=lambda: replies.extend(ask(link, [north])))
-            asking.start()
-            lost = PullMessagesRequest(node={"node_id": north})
-            wait_until(lambda: line.PullMessages(lost).messages_list)
-            assert not line.PullMessages(lost).messages_list
-            line.DeactivateNode(supernode.DeactivateNodeRequest(node_id=north))
+            node = supernode.SuperNode(line, key, answers_who("north"))
+            with node.connected():
+                asking = threading.Thread(target=lambda: replies.extend(ask(link, [north])))
+                asking.start()
+                pull = PullMessagesRequest(node={"node_id": north})
+                wait_until(lambda: line.PullMessages(pull).messages_list)
+        asking.join(20)
+        assert [reply.has_error() for reply in replies] == [True]
         with deployments.nodes(tmp_path, address, {"north": answers_who("north")}):
-            asking.join(20)
-    assert [reply.content["identity"]["learner"] for reply in replies] == ["north"]
+            wait_until(lambda: online(link) == {"north"})
+            (reply,) = ask(link, [north])
+    assert reply.content["identity"]["learner"] == "north"
+
+
+def test_the_sites_are_told_when_the_federation_is_over(tmp_path):
+    with deployments.a_superlink(tmp_path, "north") as (address, link):
+        ended = threading.Thread(target=lambda: _take_part(tmp_path, address, "keys", "keys"))
+        ended.start()
+        wait_until(lambda: online(link) == {"north"})
+    ended.join(20)
+    assert not ended.is_alive()
 
 
 def test_an_answer_that_does_not_come_in_time_is_taken_back(tmp_path):
@@ -280,7 +314,7 @@ def test_an_app_that_fails_tells_the_server_no_more_than_the_kind(tmp_path):
 
 def test_a_silent_node_is_asked_again_after_longer_and_longer(monkeypatch, caplog):
     clock = [100.0]
-    monkeypatch.setattr(roster.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(roster, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     failing = Answer(7, None)
     failing.error = type("Error", (), {"reason": "ValueError", "code": 1})
     grid, known = Nodes(failing), roster.Roster(("north",), {7: "north"})

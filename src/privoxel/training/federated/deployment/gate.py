@@ -19,8 +19,8 @@ from flwr.common.constant import (
     TIMESTAMP_HEADER,
     TIMESTAMP_TOLERANCE,
 )
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, PushMessagesRequest
-from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.date import now
 from flwr.supercore.error import http_error_translator
@@ -58,28 +58,13 @@ def fleet_app(factory: LinkStateFactory) -> FastAPI:
 
 
 async def _own_replies_only(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """Refuse replies in the name of another node, which Flower does not look at.
-
-    A node that comes back after its connection broke is given again what it has not answered.
-    """
+    """Refuse replies in the name of another node, which Flower does not look at."""
     asked = getattr(request.state, "protobuf_request", None)
     if isinstance(asked, PushMessagesRequest):
         senders = {message.metadata.src_node_id for message in asked.messages_list}
         if senders != {asked.node.node_id}:
             return JSONResponse({"detail": "a reply in the name of another node"}, 403)
-    response = await call_next(request)
-    if isinstance(asked, ActivateNodeRequest) and response.status_code < 400:
-        state = request.app.state.linkstate_factory.state()
-        deliver_again(state, state.get_node_id_by_public_key(asked.public_key))
-    return response
-
-
-def deliver_again(state: InMemoryLinkState, node: int | None) -> None:
-    """Let a node pull once more what it has pulled and not answered: it was lost with its connection."""
-    with state.lock:
-        for number, message in state.message_ins_store.items():
-            if message.metadata.dst_node_id == node and number not in state.message_ins_id_to_message_res_id:
-                message.metadata.delivered_at = ""
+    return await call_next(request)
 
 
 @final

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,7 +28,6 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import (
     UnexpectedObjectContentError,
@@ -37,6 +36,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
     make_pull_object_fn_protobuf,
     make_push_object_fn_protobuf,
 )
@@ -57,6 +57,11 @@ from privoxel.training.federated.deployment.superlink import Address
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+RETRY_SECONDS = 2.0
+PATIENCE_SECONDS = 120.0
+"""How long a node that has trained tries to deliver its update over a line that is broken."""
+
+Answer = TypeVar("Answer")
 
 
 @contextmanager
@@ -67,7 +72,21 @@ def line_to(server: Address, certificate: Path, key: ec.EllipticCurvePrivateKey)
     signing = NodeAuthHttpInterceptor(key, key.public_key())
     version = RuntimeVersionHttpInterceptor(component_name="SuperNode")
     with FleetHttpClient(f"https://{server}", interceptors=[version, signing], verify=trusted) as line:
+        line._client.follow_redirects = False  # noqa: SLF001 - a server could send a site anywhere
         yield line
+
+
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """Return what ``call`` does, called again for a while where the line breaks."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return call()
+        except httpx.TransportError as error:
+            if time.monotonic() > end:
+                raise
+            logger.info("The line broke: %s. Trying again", error)
+        time.sleep(RETRY_SECONDS)
 
 
 @final
@@ -107,8 +126,7 @@ class SuperNode:
         """Answer the server's messages, one after another, until it is time.
 
         Raises:
-            httpx.HTTPError: if the line breaks or the server refuses; a message under way is then sent again
-            to the node that comes back.
+            httpx.HTTPError: if the line breaks or the server refuses.
         """
         while not until():
             message = self._pull()
@@ -117,14 +135,8 @@ class SuperNode:
                 continue
             started = time.monotonic()
             reply = self._reply(message)
-            self._push(reply, time.monotonic() - started)
-            self.line.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(
-                    node=self.node,
-                    run_id=message.metadata.run_id,
-                    message_object_id=message.metadata.message_id,
-                )
-            )
+            seconds = time.monotonic() - started
+            patiently(lambda reply=reply, seconds=seconds: self._push(reply, seconds))
 
     def _pull(self) -> Message | None:
         response = self.line.PullMessages(PullMessagesRequest(node=self.node))
@@ -133,8 +145,9 @@ class SuperNode:
         tree = response.message_object_trees[0]
         run = response.messages_list[0].metadata.run_id
         pull = make_pull_object_fn_protobuf(self.line.PullObject, self.node, run)
+        confirm = make_confirm_message_received_fn_protobuf(self.line.ConfirmMessageReceived, self.node, run)
         try:
-            message = pull_and_inflate_object_from_tree(tree, pull, lambda _: None, return_type=Message)
+            message = pull_and_inflate_object_from_tree(tree, pull, confirm, return_type=Message)
         except (ObjectPullError, UnexpectedObjectContentError, ValueError, TypeError) as error:
             logger.info("A message was taken back or cannot be read: %s", error)
             return None
