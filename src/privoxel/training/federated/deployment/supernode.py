@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, final
 
@@ -72,7 +73,7 @@ def line_to(server: Address, certificate: Path, key: ec.EllipticCurvePrivateKey)
     signing = NodeAuthHttpInterceptor(key, key.public_key())
     version = RuntimeVersionHttpInterceptor(component_name="SuperNode")
     with FleetHttpClient(f"https://{server}", interceptors=[version, signing], verify=trusted) as line:
-        line._client.follow_redirects = False  # noqa: SLF001 - a server could send a site anywhere
+        line._client.follow_redirects = False  # a server could send a site anywhere
         yield line
 
 
@@ -136,7 +137,7 @@ class SuperNode:
             started = time.monotonic()
             reply = self._reply(message)
             seconds = time.monotonic() - started
-            patiently(lambda reply=reply, seconds=seconds: self._push(reply, seconds))
+            patiently(partial(self._push, reply, seconds))
 
     def _pull(self) -> Message | None:
         response = self.line.PullMessages(PullMessagesRequest(node=self.node))
