@@ -47,3 +47,4 @@ for site in oslo lima; do
   pids+=($!)
 done
 "$privoxel" federate deploy server server.toml --keys keys -o run --port "$port"
+wait "${pids[@]}" # the sites are told that it is over, and leave by themselves

@@ -154,6 +154,19 @@ def deploy_keys(
     typer.echo(f"{len(made)} files in {output}. Give each site ca.pem and its own NAME.key; keep the rest.")
 
 
+@deploy_app.command("secret")
+def deploy_secret(
+    output: Annotated[Path, typer.Option("-o", "--output", help="New file.")] = Path("shared.secret"),
+) -> None:
+    """Make, at one of the sites, the secret that only the sites share (never on the server's machine)."""
+    from privoxel.training.federated import require_flower
+
+    require_flower()
+    from privoxel.training.federated.deployment.keys import make_secret
+
+    typer.echo(f"{make_secret(output)}: give it to every site by a safe way, and not to the server.")
+
+
 @deploy_app.command("server")
 def deploy_server(
     config: Annotated[Path, typer.Argument(help="The federation, .toml: learners, mean age, model, rounds.")],
@@ -161,22 +174,14 @@ def deploy_server(
     output: Annotated[Path, typer.Option("-o", "--output", help="Run folder; started again, it goes on.")],
     host: Host = "127.0.0.1",
     port: Port = 9440,
-    trust_network: Annotated[
-        bool, typer.Option("--trust-network", help="Listen beyond this machine: see docs/deployment.md.")
-    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Wait for the learners, run the rounds, keep every community model."""
-    from privoxel.errors import ConfigError
     from privoxel.training.federated import require_flower
 
     require_flower()
-    if host not in {"127.0.0.1", "localhost"} and not trust_network:
-        raise ConfigError(
-            f"--host {host} needs --trust-network: Flower's control interface shares this port and asks "
-            "nobody who they are. Let only the learners reach it (tunnel, private network, firewall)."
-        )
-    from privoxel.training.federated.deployment.serving import Address, serve
+    from privoxel.training.federated.deployment.serving import serve
+    from privoxel.training.federated.deployment.superlink import Address
 
     found = serve(config, output, keys, Address(host, port), progress_bars(quiet=quiet))
     typer.echo(f"{len(found.participation)} rounds; the last model: {found.rounds[-1]}")
@@ -188,16 +193,18 @@ def deploy_learner(
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     certificate: Annotated[Path, typer.Option(help="ca.pem of the federation.")],
     key: Annotated[Path, typer.Option(help="This site's private key.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for logs.")] = Path("runs/learner"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the log.")] = Path(
+        "runs/learner"
+    ),
     minutes: Annotated[float | None, typer.Option(min=0, help="Leave after so long; default: stay.")] = None,
 ) -> None:
-    """Take part with this machine's scans until interrupted; scans and errors' texts never leave."""
+    """Take part with this machine's scans until the end; scans and the texts of errors never leave."""
     from privoxel.errors import ConfigError
     from privoxel.training.federated import require_flower
 
     require_flower()
     from privoxel.training.federated.deployment.joining import join
-    from privoxel.training.federated.deployment.serving import Address
+    from privoxel.training.federated.deployment.superlink import Address
 
     name, _, port = server.rpartition(":")
     if not name or not port.isdecimal():

@@ -14,6 +14,7 @@ class Answer:
         self.identity = {"learner": name, "scans": scans, "grid": grid}
         records = {"identity": self.identity}
         self.content = type("Content", (), {"config_records": records})
+        self.error = type("Error", (), {"reason": "OSError: a reader failed", "code": 1})
 
     def has_error(self):
         return self.identity["learner"] is None
@@ -48,12 +49,46 @@ def test_nodes_are_asked_once_and_strangers_are_ignored():
     assert sorted(nodes.asked) == [11, 12, 13]
 
 
-def test_a_node_that_could_not_answer_is_asked_again():
+def test_a_node_that_could_not_answer_is_asked_again_after_a_pause_or_when_it_comes_back(monkeypatch):
     nodes = Nodes(Answer(1, None))
     known = roster.Roster(("north",))
     assert known.online(nodes) == {}
     nodes.answers[1] = Answer(1, "north")
+    assert known.online(nodes) == {}
+    back = nodes.answers.pop(1)
+    assert known.online(nodes) == {}
+    nodes.answers[1] = back
     assert known.online(nodes) == {1: "north"}
+    monkeypatch.setattr(roster, "FIRST_PAUSE", 0.0)
+    nodes.answers[2] = Answer(2, None)
+    both = roster.Roster(("north", "west"))
+    both.online(nodes)
+    nodes.answers[2] = Answer(2, "west")
+    assert both.online(nodes) == {1: "north", 2: "west"}
+
+
+def test_a_node_goes_by_the_name_of_its_key_only(caplog):
+    nodes = Nodes(Answer(1, "north"), Answer(2, "north"), Answer(3, "south"))
+    known = roster.Roster(("north", "south", "west"), {1: "north", 2: "west", 3: "south"})
+    assert known.online(nodes) == {1: "north", 3: "south"}
+    assert "key of west is left out: it calls itself north" in caplog.text
+
+
+def test_an_answer_that_cannot_be_read_leaves_out_its_node_only(caplog):
+    nodes = Nodes(Answer(1, "north"), Answer(2, "west", scans="many"))
+    assert roster.Roster(("north", "west")).online(nodes) == {1: "north"}
+    assert "cannot be read" in caplog.text
+
+
+def test_different_secrets_are_named_and_sites_without_one_are_not():
+    nodes = Nodes(*(Answer(node, name) for node, name in enumerate(("north", "south", "west", "east"))))
+    for node, mark in ((0, "aa"), (1, "bb"), (2, "aa")):
+        nodes.answers[node].identity["secret"] = mark
+    known = roster.Roster(("north", "south", "west", "east"))
+    with pytest.raises(FederationError, match=r"got 2 different: north and west; south\. Without one"):
+        known.online(nodes)
+    nodes.answers[1].identity.update(secret=nodes.answers[0].identity["secret"])
+    assert len(roster.Roster(known.expected).online(nodes)) == 4
 
 
 def test_a_learner_that_returns_as_another_node_takes_its_name_along():

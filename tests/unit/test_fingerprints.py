@@ -11,6 +11,7 @@ from privoxel.training.federated.fingerprints import (
     keyed_hashes,
     mean_quantiles,
     prepared_otherwise,
+    secret_mark,
     shared_images,
 )
 from tests.conftest import make_cohort
@@ -23,6 +24,11 @@ def test_a_shared_image_is_found_under_one_secret_only():
     there = keyed_hashes(COHORT, np.arange(5, 9), b"together")
     assert shared_images({"a": here, "b": there, "c": []}) == {("a", "b"): 1}
     assert shared_images({"a": here, "b": keyed_hashes(COHORT, np.arange(5, 9), b"alone")}) == {}
+
+
+def test_a_mark_tells_secrets_apart_and_is_no_image_s_hash():
+    assert secret_mark(b"together") == secret_mark(b"together") != secret_mark(b"alone")
+    assert secret_mark(b"together") not in keyed_hashes(COHORT, np.arange(6), b"together")
 
 
 def test_hashes_tell_neither_the_order_of_scans_nor_their_content():

@@ -16,7 +16,7 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.common.constant import ErrorCode
 
 from privoxel.training.federated.active import ascend
-from privoxel.training.federated.fingerprints import keyed_hashes, mean_quantiles
+from privoxel.training.federated.fingerprints import keyed_hashes, mean_quantiles, secret_mark
 from privoxel.training.federated.local import LocalSettings, train_locally
 from privoxel.training.federated.masked import train_masked
 from privoxel.training.federated.noise import numpy_stream
@@ -73,6 +73,7 @@ def _identity(site: Site) -> ConfigRecord:
             "participants": people,
             "grid": repr(site.cohort.grid),
             "quantiles": _quantiles(site),
+            "secret": "" if secret is None else secret_mark(secret),
             "hashes": [] if secret is None else keyed_hashes(site.cohort, site.rows, secret),
         }
     )

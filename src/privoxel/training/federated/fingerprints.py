@@ -30,6 +30,11 @@ def keyed_hashes(cohort: Cohort, rows: IntArray, secret: bytes) -> list[str]:
     )
 
 
+def secret_mark(secret: bytes) -> str:
+    """Return what tells one secret from another and says nothing else of it (HMAC-SHA256 of a fixed text)."""
+    return hmac.new(secret, b"privoxel: which secret", hashlib.sha256).hexdigest()
+
+
 def mean_quantiles(cohort: Cohort, rows: IntArray) -> list[float]:
     """Return the intensity quantiles of the first scans at ``rows``, averaged, in SDs of a scan's voxels."""
     found = [np.quantile(cohort.volume(int(row)), QUANTILES) for row in rows[:SCANS]]

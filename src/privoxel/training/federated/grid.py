@@ -85,11 +85,11 @@ class InProcessGrid(Grid):
 
 
 @contextmanager
-def server_identity() -> Iterator[None]:
-    """Let messages be made outside Flower's processes, which set this identity at their start."""
+def server_identity(run_id: int = RUN_ID) -> Iterator[None]:
+    """Let messages of a run be made outside Flower's processes, which set this identity at their start."""
     names = ("_task_id", "_run_id", "_node_id")
     before = {name: getattr(TaskIdentity, name) for name in names}
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SUPERLINK_NODE_ID
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, SUPERLINK_NODE_ID
     try:
         yield
     finally:

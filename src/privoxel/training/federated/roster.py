@@ -1,9 +1,10 @@
 """Who is connected: the learners behind the nodes of a grid, as they say themselves."""
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -12,8 +13,22 @@ from privoxel.errors import FederationError
 from privoxel.training.federated.client import IDENTITY, ROSTER
 from privoxel.training.federated.fingerprints import prepared_otherwise, shared_images
 
+logger = logging.getLogger(__name__)
+
 INTERVAL_SECONDS = 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before a node that could not say who it is is asked again; doubled each time."""
+LONGEST_REASON = 200
 ANSWER_SECONDS = 600.0
+
+
+@final
+@dataclass(frozen=True)
+class Silence:
+    """A node that could not say who it is: how often, and when it is asked again (monotonic seconds)."""
+
+    times: int
+    until: float
 
 
 @final
@@ -21,24 +36,34 @@ ANSWER_SECONDS = 600.0
 class Roster:
     """Names of nodes, asked once for each node; ``expected`` are the learners of the federation, in order.
 
-    Nodes of other names are ignored. A learner that returns as a new node takes its name along.
+    Nodes of other names are ignored. A learner that returns as a new node takes its name along. Where nodes
+    are ``registered`` by a key, a node that calls itself by another's name is not one of the learners.
     """
 
     expected: tuple[str, ...]
+    registered: Mapping[int, str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     scans: dict[str, int] = field(default_factory=dict)
     grids: dict[str, str] = field(default_factory=dict)
     quantiles: dict[str, list[float]] = field(default_factory=dict)
     hashes: dict[str, list[str]] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    silent: dict[int, Silence] = field(default_factory=dict)
 
     def online(self, grid: Grid) -> dict[int, str]:
         """Return the learners that are connected now, by node.
 
         Raises:
-            FederationError: naming learners without scans, or the voxel grids if they differ.
+            FederationError: naming learners without scans, with other voxel grids, secrets or intensities, or
+            with an image that another holds too.
         """
         nodes = list(grid.get_node_ids())
-        self._ask(grid, [node for node in nodes if node not in self.names])
+        for known in (self.names, self.silent):
+            for node in set(known) - set(nodes):  # what comes back is asked at once
+                del known[node]
+        now = time.monotonic()
+        waiting = {node for node, silence in self.silent.items() if now < silence.until}
+        self._ask(grid, [node for node in nodes if node not in self.names and node not in waiting])
         found = {node: name for node in nodes if (name := self.names.get(node)) in self.expected}
         return {node: name for node, name in found.items() if node == self._latest(name, found)}
 
@@ -65,16 +90,39 @@ class Roster:
             Message(RecordDict(), dst_node_id=node, message_type=f"query.{ROSTER}") for node in nodes
         ]
         for reply in grid.send_and_receive(questions, timeout=ANSWER_SECONDS):
+            node = reply.metadata.src_node_id
+            if node not in nodes:
+                continue  # the server's own answer for a node that is gone
             if reply.has_error():
-                continue  # asked again before the next round
-            identity = reply.content.config_records[IDENTITY]
-            name = str(identity["learner"])
-            self.names[reply.metadata.src_node_id] = name
-            self.scans[name] = int(str(identity["scans"]))
-            self.grids[name] = str(identity["grid"])
-            self.quantiles[name] = _numbers(identity.get("quantiles"))
-            self.hashes[name] = _texts(identity.get("hashes"))
+                self._leave_out(node, reply.error.reason or f"error {reply.error.code}")
+                continue
+            try:
+                self._note(node, reply.content.config_records[IDENTITY])
+            except (KeyError, TypeError, ValueError) as error:
+                self._leave_out(node, f"what it says of itself cannot be read ({error!r})")
         self._check()
+
+    def _note(self, node: int, identity: Mapping[str, Any]) -> None:
+        """Keep what a node says of itself, if it goes by the name of its key."""
+        name = str(identity["learner"])
+        if self.registered.get(node, name) != name:
+            self._leave_out(node, f"it calls itself {name}, which is not the name of its key")
+            return
+        said = (int(str(identity["scans"])), str(identity["grid"]), _numbers(identity.get("quantiles")))
+        self.scans[name], self.grids[name], self.quantiles[name] = said
+        self.hashes[name] = _texts(identity.get("hashes"))
+        self.secrets[name] = str(identity.get("secret", ""))
+        self.names[node] = name
+        self.silent.pop(node, None)
+
+    def _leave_out(self, node: int, reason: str) -> None:
+        """Ask a node only after a while again, and say which and why."""
+        times = self.silent[node].times + 1 if node in self.silent else 1
+        pause = min(FIRST_PAUSE * 2 ** (times - 1), LONGEST_PAUSE)
+        self.silent[node] = Silence(times, time.monotonic() + pause)
+        who = f"the key of {self.registered[node]}" if node in self.registered else f"number {node}"
+        short = " ".join(reason.split())[:LONGEST_REASON]
+        logger.warning("The site with %s is left out: %s. It is asked again in %.0f s", who, short, pause)
 
     def _check(self) -> None:
         empty = [name for name in self.expected if self.scans.get(name) == 0]
@@ -89,6 +137,16 @@ class Roster:
             raise FederationError(
                 f"The federation needs one voxel grid at every learner, got {listed}. "
                 "Prepare the scans of all learners with the same settings."
+            )
+        marks = {name: mark for name in self.expected if (mark := self.secrets.get(name))}
+        if len(set(marks.values())) > 1:
+            groups = [
+                [name for name in marks if marks[name] == mark] for mark in dict.fromkeys(marks.values())
+            ]
+            raise FederationError(
+                "The federation needs one shared_secret at every learner that has one, got "
+                f"{len(groups)} different: {'; '.join(' and '.join(group) for group in groups)}. Without one "
+                "secret a person at two sites is not found. Copy one file to all of them."
             )
         shared = shared_images({name: self.hashes.get(name, []) for name in self.expected})
         if shared:

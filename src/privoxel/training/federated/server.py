@@ -1,7 +1,7 @@
 """The server: the rounds of a federation over any Flower grid, from where its folder stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -30,7 +30,8 @@ class Server:
 
     ``learners`` are the names in the order of the mean; ``build`` returns the network with its initial
     weights; ``streams`` hold the randomness of the server's noise; ``facts`` are further settings that decide
-    whether a folder holds the same federation.
+    whether a folder holds the same federation. ``registered`` says which learner's key each node has shown,
+    where nodes show keys.
     """
 
     job: FederationJob
@@ -40,6 +41,7 @@ class Server:
     streams: Streams
     progress: Progress
     facts: Mapping[str, Any]
+    registered: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -65,7 +67,8 @@ class Server:
         finished = list(ledger.rounds())
         with quiet_flower(), self.progress.task("federation", job.rounds) as task:
             task.advance(len(finished))
-            course = Course(job, model, ledger, Roster(self.learners), self.streams, task, finished)
+            roster = Roster(self.learners, self.registered)
+            course = Course(job, model, ledger, roster, self.streams, task, finished)
             if isinstance(job.privacy, SecureAggregation):
                 average_securely(grid, course, weights, job.privacy)
             else:

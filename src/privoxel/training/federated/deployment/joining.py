@@ -1,29 +1,43 @@
 """A site's side of a deployment: a SuperNode that trains on its own scans when it is asked."""
 
-import socket
-import subprocess
+import json
+import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from privoxel.errors import FederationError
-from privoxel.training.federated.deployment.apps import cohort_of
-from privoxel.training.federated.deployment.processes import environment, last_lines, program, running
-from privoxel.training.federated.deployment.serving import Address
-from privoxel.training.federated.deployment.settings import SITE_FILE, load_site
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.clientapp import ClientApp
+from flwr.supercore.error import ApiErrorCode, FlowerError
 
-POLL_SECONDS = 0.5
-RETRY_SECONDS = 60
-RETRY_INTERVAL = 2.0
-STOPPED = -15
-UNKNOWN_KEY = "the server does not know this site's key. Have its public key put into the server's key folder"
+from privoxel.errors import FederationError
+from privoxel.training.federated.deployment.apps import learner_app, site_of
+from privoxel.training.federated.deployment.gate import OVER, UNKNOWN_KEY, WRONG_TIME
+from privoxel.training.federated.deployment.keys import private_key
+from privoxel.training.federated.deployment.logs import log_to
+from privoxel.training.federated.deployment.settings import load_site
+from privoxel.training.federated.deployment.stopping import interrupted_when_terminated
+from privoxel.training.federated.deployment.superlink import Address
+from privoxel.training.federated.deployment.supernode import SuperNode, line_to
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+FIRST_SECONDS = 120.0
+AGAIN_SECONDS = 1800.0
+"""How long a site calls a server that it has not reached yet, and one that it has lost."""
+ANOTHER_SECONDS = 45.0
+"""How long it waits for a node with its key to go; Flower gives a silent one up after two heartbeats."""
+WRONG_AUTHORITY = "the server's certificate was not made by this authority. Use its ca.pem"
 SILENT = "the server does not answer. Check --server and that it was started"
-REFUSALS = (
-    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate was not made by this authority. Use its ca.pem"),
-    ("certificate verify failed", "the server's certificate was not made by this authority. Use its ca.pem"),
-    ("code: 2004", UNKNOWN_KEY),
-    ("Connection refused", SILENT),
-)
-PASSING = frozenset({UNKNOWN_KEY, SILENT})  # a server that is starting registers its learners a moment later
+ANOTHER = "another process is connected with this site's key. End it"
+MEANINGS = {
+    UNKNOWN_KEY: "the server does not know this site's key. "
+    "Have its public key put into the server's key folder",
+    WRONG_TIME: "its clock differs from the server's. Set both by a time server",
+}
+Until = Callable[[], bool]
 
 
 def join(
@@ -35,65 +49,86 @@ def join(
     *,
     seconds: float | None = None,
 ) -> None:
-    """Take part in a federation until the process is interrupted, the server is gone, or after ``seconds``.
+    """Take part in a federation until it is over, the process is interrupted, or ``seconds`` have passed.
+
+    Everything happens in this process: when it ends, however it ends, nothing of the site is left.
 
     Args:
         site_file: ``SiteConfig`` as TOML.
-        folder: for Flower's files and its log.
+        folder: for the site's log.
         server: of the SuperLink.
         certificate: ``ca.pem`` of the federation.
         key: this site's private key.
         seconds: at most; None: no limit.
 
     Raises:
-        FederationError: if the site has no scans, or the server refuses it.
+        FederationError: if the site has no scans, or the server refuses it or stays away.
     """
     config = load_site(site_file)
-    if not len(cohort_of(config)):
-        raise FederationError(f"Site {config.name} needs scans, got none. Give it scans or leave it out.")
     missing = [str(path) for path in (certificate, key) if not path.is_file()]
     if missing:
         raise FederationError(
             f"Site {config.name} needs {', '.join(missing)}, got no such file. Copy it here."
         )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        program("flower-supernode"),
-        "--superlink", str(server),
-        "--root-certificates", str(certificate.resolve()),
-        "--auth-supernode-private-key", str(key.resolve()),
-        "--port", str(port),
-        "--max-wait-time", str(RETRY_SECONDS),
-    ]  # fmt: skip
-    variables = environment((folder / "flower").resolve(), {SITE_FILE: str(site_file.resolve())})
-    log = folder / "logs" / f"{config.name}.log"
-    patience = time.monotonic() + RETRY_SECONDS
-    while True:
-        start = log.stat().st_size if log.exists() else 0
-        with running(command, variables, log) as process:
-            _watch(process, seconds)
-            code = process.poll()
-        if code in {None, STOPPED}:
-            return
-        if code == 0:  # the server let it go, as a restarted one does: ask again
-            patience = time.monotonic() + RETRY_SECONDS
-        refusal = _refusal(log, start)
-        if (code and refusal not in PASSING) or time.monotonic() > patience:
-            raise FederationError(f"Site {config.name} is not part of the federation: {refusal}.")
-        time.sleep(RETRY_INTERVAL)
-
-
-def _watch(process: "subprocess.Popen[bytes]", seconds: float | None) -> None:
-    """Wait until the program ends, or for so many seconds."""
+    signer = private_key(key)
     end = None if seconds is None else time.monotonic() + seconds
-    while process.poll() is None and (end is None or time.monotonic() < end):
-        time.sleep(POLL_SECONDS)
+    with interrupted_when_terminated(), log_to(folder / "logs" / f"{config.name}.log"):
+        app = learner_app(site_of(config), config)
+        try:
+            take_part(app, server, certificate, signer, lambda: end is not None and time.monotonic() > end)
+        except RefusedError as refusal:
+            raise FederationError(f"Site {config.name} is not part of the federation: {refusal}.") from None
 
 
-def _refusal(log: Path, start: int) -> str:
-    """Return why the program ended, from what it said since ``start``."""
-    text = log.read_bytes()[start:].decode("utf-8", errors="replace")
-    found = next((meaning for sign, meaning in REFUSALS if sign in text), None)
-    return found or f"its SuperNode ended. Its last lines:\n{last_lines(log)}"
+class RefusedError(Exception):
+    """Why a site cannot be part of the federation."""
+
+
+def take_part(
+    app: ClientApp, server: Address, certificate: Path, key: ec.EllipticCurvePrivateKey, until: Until
+) -> None:
+    """Answer the server until it says that the federation is over, over a new line whenever one breaks.
+
+    Raises:
+        RefusedError: if the server does not let the site in, or stays away.
+    """
+    patience = time.monotonic() + FIRST_SECONDS
+    since_another: float | None = None
+    while not until():
+        try:
+            with line_to(server, certificate, key) as line:
+                node = SuperNode(line, key, app)
+                logger.info("Connected to %s", server)
+                since_another = None
+                with node.connected():
+                    patience = time.monotonic() + AGAIN_SECONDS
+                    node.answer(until)
+        except httpx.HTTPStatusError as error:
+            if (said := _said(error)) == OVER:
+                logger.info("The federation is over")
+                return
+            if said in MEANINGS:
+                raise RefusedError(MEANINGS[said]) from error
+            if said == ANOTHER:
+                since_another = since_another or time.monotonic()
+                if time.monotonic() - since_another > ANOTHER_SECONDS:
+                    raise RefusedError(ANOTHER) from error
+        except httpx.TransportError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise RefusedError(WRONG_AUTHORITY) from error
+            logger.info("No line to %s: %s", server, error)
+        if time.monotonic() > patience:
+            raise RefusedError(SILENT)
+        time.sleep(RETRY_SECONDS)
+
+
+def _said(error: httpx.HTTPStatusError) -> str:
+    """Return what the server said with a refusal."""
+    text = error.response.text
+    flower = FlowerError.from_json(text)
+    if flower is not None:
+        return ANOTHER if flower.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED else flower.message
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text

@@ -1,15 +1,18 @@
 """Certificates and keys of a deployment: one authority, the server's certificate, a key pair a learner.
 
 Made once where the federation is coordinated. ``ca.pem`` goes to every site with that site's own private
-key; ``ca.key`` and ``server.key`` never leave; the server keeps the learners' public keys.
+key; ``ca.key`` and ``server.key`` never leave; the server keeps the learners' public keys. The sites' shared
+secret is made at one of the sites: the server must not have it.
 """
 
 import datetime
 import ipaddress
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -19,6 +22,7 @@ from privoxel.errors import FederationError
 CERTIFICATE_DAYS = 730
 LOOPBACK = ("localhost", "127.0.0.1")
 AUTHORITY, SERVER = "ca", "server"
+SECRET_BYTES = 32
 
 
 def make_keys(folder: Path, hosts: Sequence[str], learners: Sequence[str]) -> tuple[Path, ...]:
@@ -42,6 +46,74 @@ def make_keys(folder: Path, hosts: Sequence[str], learners: Sequence[str]) -> tu
     for learner in learners:
         made += _learner(folder, learner)
     return tuple(made)
+
+
+def public_key(path: Path) -> bytes:
+    """Return a learner's public key as Flower compares it (PEM).
+
+    Raises:
+        FederationError: if the file holds no public key on a NIST curve.
+    """
+    try:
+        key = serialization.load_ssh_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "public", str(error)) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise _unusable(path, "public", type(key).__name__)
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return a learner's private key.
+
+    Raises:
+        FederationError: if the file holds no private key on a NIST curve without a password.
+    """
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "private", str(error)) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _unusable(path, "private", type(key).__name__)
+    return key
+
+
+def _unusable(path: Path, kind: str, came: str) -> FederationError:
+    return FederationError(
+        f"{path} needs a {kind} key of a learner, got: {came}. "
+        "Use the files made by `privoxel federate deploy keys`."
+    )
+
+
+def make_secret(path: Path) -> Path:
+    """Write a new secret for the sites to share, in text so that it survives being copied.
+
+    Raises:
+        FederationError: if the file exists; the sites may be using it.
+    """
+    if path.exists():
+        raise FederationError(
+            f"A secret needs a new file, got {path}, which exists. Choose another --output."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _write(path, f"{secrets.token_hex(SECRET_BYTES)}\n".encode("ascii"), secret=True)
+
+
+def read_secret(path: Path) -> bytes:
+    """Return a shared secret; white space around it does not count.
+
+    Raises:
+        FederationError: if there is no such file, or it is shorter than 32 bytes, which could be guessed.
+    """
+    if not path.is_file():
+        raise FederationError(f"A site needs its shared_secret, got no file {path}. Copy it here.")
+    secret = path.read_bytes().strip()
+    if len(secret) < SECRET_BYTES:
+        raise FederationError(
+            f"A shared_secret needs at least {SECRET_BYTES} bytes, got {len(secret)} in {path}. "
+            "Make one at one of the sites by `privoxel federate deploy secret` and share it among the sites."
+        )
+    return secret
 
 
 def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

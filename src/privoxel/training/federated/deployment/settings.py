@@ -1,6 +1,5 @@
 """What a deployed server and a deployed site are told: two TOML files, checked as a whole."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,11 +7,8 @@ from pydantic import Field
 
 from privoxel.cohort.base import Grid
 from privoxel.config import CohortConfig, Count, ModelConfig, Section, check_settings, read_mapping
-from privoxel.errors import FederationError
 from privoxel.training.federated.job import FederationJob
 from privoxel.training.federated.privacy import CentralPrivacy, LocalPrivacy, SecureAggregation
-
-SERVER_FILE, SITE_FILE, RUN_FOLDER = "PRIVOXEL_SERVER_FILE", "PRIVOXEL_SITE_FILE", "PRIVOXEL_RUN_FOLDER"
 
 
 class ServerConfig(Section):
@@ -38,8 +34,8 @@ class SiteConfig(Section):
     """A deployed site: its scans, and what it does to its updates before they leave.
 
     ``path``, ``root`` and ``shared_secret`` are on the site's machine, relative to the file. The secret is a
-    file that the sites have in common and the server does not: with it, the site sends keyed hashes of its
-    images, so that one person at two sites is found.
+    file of 32 bytes or more that the sites have in common and the server does not: with it, the site sends
+    keyed hashes of its images, so that one person at two sites is found.
     """
 
     name: str
@@ -68,17 +64,3 @@ def load_site(path: Path) -> SiteConfig:
         for name, value in (("path", site.path), ("root", site.root), ("shared_secret", site.shared_secret))
     }
     return site.model_copy(update=found)
-
-
-def told(variable: str) -> Path:
-    """Return the path that the starting command put into the environment.
-
-    Raises:
-        FederationError: if the process was not started by ``privoxel federate deploy``.
-    """
-    value = os.environ.get(variable)
-    if not value:
-        raise FederationError(
-            f"A deployed federation needs {variable}, got none. Start it by `privoxel federate deploy`."
-        )
-    return Path(value)
