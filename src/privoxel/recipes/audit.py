@@ -112,7 +112,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             cohort=summarise_cohort(cohort, folder),
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
-        report = _write_outputs(folder, results, _archive(judged, pictures))
+        report = write_outputs(folder, results, _archive(judged, pictures))
     return Outcome(results, report)
 
 
@@ -214,7 +214,8 @@ def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
     folder.record(designs=record)
 
 
-def _write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:
+def write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:
+    """Write everything that a finished run leaves, and return the path of its report."""
     write_json(folder.path / "results.json", results.model_dump(mode="json"))
     write_text(folder.path / "results.tsv", results_tsv(results))
     with atomic_path(folder.path / "scores.npz") as temporary:
