@@ -19,7 +19,9 @@ def check_required(
         if name not in columns:
             near = nearest_column(name, spare, aliases.get(name, ()))
             shown = ", ".join(columns[:SHOWN_COLUMNS]) + (", …" if len(columns) > SHOWN_COLUMNS else "")
-            remedy = f"Rename {near!r} if that is it" if near else f"Add it; the columns are {shown or 'none'}"
+            remedy = (
+                f"Rename {near!r} if that is it" if near else f"Add it; the columns are {shown or 'none'}"
+            )
             problems.append(Problem(place, f"has no column {name!r}", remedy))
     if problems:
         raise ProblemsError(f"The table {place} cannot be used", problems)

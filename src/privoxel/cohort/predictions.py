@@ -111,7 +111,9 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
     if not table.rows:
         yield Problem(place, "has no lines below its header", "Write one line a scan")
     for column in ("age", "predicted_age"):
-        values = [value for value in map(_number, (row.get(column) for row in table.rows)) if value is not None]
+        values = [
+            value for value in map(_number, (row.get(column) for row in table.rows)) if value is not None
+        ]
         if values and float(np.median(values)) > OLDEST:
             unit, factor = ("days", "365.25") if np.median(values) > 12 * OLDEST else ("months", "12")
             yield Problem(
@@ -187,7 +189,10 @@ def _age(text: str, faults: list[tuple[str, str]]) -> float | None:
         faults.append(("has an age that cannot be one in years", f"Give it in years (0-{OLDEST:g})"))
     elif any(sign in text for sign in TOP_CODED):
         faults.append(
-            ("has a top-coded age (such as 89+), so that the model's error on it is not known", "Leave it out")
+            (
+                "has a top-coded age (such as 89+), so that the model's error on it is not known",
+                "Leave it out",
+            )
         )
     elif text.replace(",", ".", 1).replace(".", "", 1).isdigit():
         faults.append(("has an age with a decimal comma", "Write decimals with a point"))
@@ -205,7 +210,7 @@ def _number(text: str) -> float | None:
 
 
 def _without_repeats(place: str, lines: Sequence[_Line]) -> tuple[list[_Line], list[Problem]]:
-    """Return the lines of scans that are there once, of people with one membership; and the others' faults."""
+    """Return the lines of scans that are there once, of people with one membership; and what is wrong."""
     scans: dict[ScanId, list[int]] = {}
     states: dict[str, set[int]] = {}
     for line in lines:
@@ -233,9 +238,9 @@ def _check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
     found = f"{members} member scans and {others} non-member scans{rest}"
     if members:
         raise CohortError(
-            f"{place} needs people whom the model was not trained on, got {found}. An attack is judged by how "
-            "well it tells the two apart; of members alone any model looks the same, so no verdict is "
-            "given. Add scans of people from the same scanners and ages who were never trained on (about 100 "
+            f"{place} needs people whom the model was not trained on, got {found}. An attack is judged by "
+            "how well it tells the two apart; of members alone any model looks the same, so no verdict is "
+            "given. Add scans of people of the same scanners and ages who were never trained on (about 100 "
             "or more). Until then `privoxel scan MODEL` looks for training records inside the released file."
         )
     raise CohortError(

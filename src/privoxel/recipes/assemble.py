@@ -35,7 +35,7 @@ def assemble_results(
         config=config.to_dict(),
         cohort=cohort,
         targets=targets,
-        summary=summarise(real, config),
+        summary=summarise(real, config, targets),
         verdict=verdict_of(real, config),
         seconds=facts["seconds"],
     )

@@ -10,7 +10,7 @@ from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
 from privoxel.evaluation.intervals import effective_participants
 from privoxel.evaluation.metrics import paired_auc_difference, to_metric
-from privoxel.evaluation.results import AttackSummary, Utility, Verdict
+from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import VerdictInputs, decide
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
@@ -18,10 +18,18 @@ from privoxel.recipes.published import published_accuracy
 from privoxel.seeding import Streams
 
 
-def summarise(judged: Sequence[Judged], config: RunConfig) -> list[AttackSummary]:
-    """Return every attack and control averaged over the targets of each model."""
+def summarise(
+    judged: Sequence[Judged], config: RunConfig, known: Sequence[Target] = ()
+) -> list[AttackSummary]:
+    """Return every attack and control averaged over the targets of each model.
+
+    ``known`` holds targets whose estimates are made already: the only target of a model keeps them.
+    """
+    found = {target.name: target for target in known}
     return [
-        _summary(name, mine, config)
+        _alone(name, found[mine[0].plan.name])
+        if len(mine) == 1 and mine[0].plan.name in found
+        else _summary(name, mine, config)
         for mine in by_model(judged)
         for name in (*mine[0].scores.evaluated, *mine[0].scores.controls)
         if _all_have(mine, name)
@@ -44,6 +52,11 @@ def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackS
         for key, estimate in estimates.items()
     }
     return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+
+
+def _alone(name: str, target: Target) -> AttackSummary:
+    metrics = next(one.metrics for one in (*target.attacks, *target.controls) if one.name == name)
+    return AttackSummary(name=name, model=target.model, n_targets=1, metrics=metrics)
 
 
 def _all_have(targets: Sequence[Judged], name: str) -> bool:

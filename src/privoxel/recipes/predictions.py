@@ -282,4 +282,3 @@ def _advice(results: Results, options: PredictionAudit) -> str:
 def _write(folder: RunFolder, results: Results, judged: Judged, cohort: Cohort) -> Path:
     write_scores(folder.path, judged, cohort.covariates)
     return write_outputs(folder, results, Archive({NAME: judged.scores}))
-

@@ -58,7 +58,7 @@ def _sidecar(attacks: list[str]) -> dict[str, dict[str, object]]:
     }
     for name in attacks:
         described[name] = {
-            "Description": f"Score of the attack '{ATTACKS[name].title}': higher is likelier a member; mean over "
-            "the attackers that were not told about the participant"
+            "Description": f"Score of the attack '{ATTACKS[name].title}': higher is likelier a member; mean "
+            "over the attackers that were not told about the participant"
         }
     return described
