@@ -63,6 +63,8 @@ def make_table(
     }
     copies = _copies(covariates.age, error, unfitted, np.random.default_rng([seed, members, non_members, 1]))
     values["augmented:shift"] = LazyArray(copies)
+    spread = np.random.default_rng([seed, members, non_members, 2]).uniform(2.0, 4.0, (1, 3, len(is_member)))
+    values["stated-sd"] = LazyArray(spread.astype(np.float32))
     membership = is_member.astype(np.int8)[None]
     return SignalTable(covariates, ("model",), ("epoch-1", "epoch-2", "epoch-3"), membership, values)
 

@@ -1,7 +1,7 @@
 """``privoxel audit``: attack a model through a table of its predictions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,10 @@ from privoxel.cli_options import (
     progress_bars,
     require_output,
 )
+from privoxel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from privoxel.recipes.audit import Outcome
 
 FailAbove = Annotated[
     float | None,
@@ -91,6 +95,16 @@ def audit_command(
         typer.echo(f"Run folder: {folder}", err=True)
     outcome = audit_predictions(predictions, folder, options)
     print_outcome(outcome, as_json=as_json)
-    auc = outcome.results.verdict.auc
-    if fail_above is not None and auc is not None and auc.low is not None and auc.low > fail_above:
+    if fail_above is not None:
+        _gate(outcome, fail_above)
+
+
+def _gate(outcome: "Outcome", limit: float) -> None:
+    """Exit 1 if the AUC's interval lies above ``limit``, 2 if there is no verdict to go by."""
+    verdict = outcome.results.verdict
+    if verdict.outcome == "refused":
+        raise ConfigError(
+            f"--fail-above needs a verdict, got a refusal: {verdict.reasons[0]}. Mend the table first."
+        )
+    if verdict.auc is not None and verdict.auc.low is not None and verdict.auc.low > limit:
         raise typer.Exit(FINDING)

@@ -57,7 +57,8 @@ def scan_lines(scan: "ArtefactScan") -> list[str]:
     for finding in scan.findings:
         times = f", {finding.count:,} times" if finding.count > 1 else ""
         different = f", {finding.distinct:,} different" if finding.distinct > 1 else ""
-        lines.append(f"  [{finding.kind}] {_plain(finding.what)}{times}{different}")
+        what = "" if finding.what == finding.kind else f" {_plain(finding.what)}"
+        lines.append(f"  [{finding.kind}]{what}{times}{different}")
         example = f": {_plain(finding.example)}" if finding.example else ""
         member = f"{_plain(finding.member)}, " if finding.member else ""
         lines.append(f"      first at {member}{_plain(finding.where)}{example}")

@@ -11,13 +11,21 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from privoxel.attacks import ATTACKS, CONTROLS, ON_COPIES, PAPER_TABLE_1, get_attack, list_attacks
+from privoxel.attacks import (
+    ATTACKS,
+    CONTROLS,
+    ON_COPIES,
+    PAPER_TABLE_1,
+    WITH_STATED_SD,
+    get_attack,
+    list_attacks,
+)
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, needs_models
 from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
 from tests.tables import leak, make_references, make_table
 
-EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values())
+EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values(), *WITH_STATED_SD.values())
 NULL_SEEDS = range(6)
 
 
@@ -167,7 +175,7 @@ def test_it_is_described(attack):
 
 def test_members_score_higher_where_the_model_fitted_them_closely(planted):
     truth = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150).target.is_member()
-    for name, attack in {**ATTACKS, **ON_COPIES}.items():
+    for name, attack in {**ATTACKS, **ON_COPIES, **WITH_STATED_SD}.items():
         result = scored(attack, planted)
         called = result.scores > result.threshold
         balanced = (called[truth].mean() + (~called[~truth]).mean()) / 2

@@ -24,6 +24,7 @@ from privoxel.attacks import (
     shadow_transfer,
     stability,
     stacked,
+    stated,
     svm,
     threshold,
     tube,
@@ -64,6 +65,9 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack
 ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_COPIES})
 """Attacks on augmented copies of scans, which a run does not make by itself (``signals/augmentation.py``)."""
 
+WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
+"""Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
+
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
 
@@ -89,7 +93,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **ON_COPIES, **CONTROLS}
+    known = {**ATTACKS, **ON_COPIES, **WITH_STATED_SD, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from privoxel.arrays import FloatArray
 from privoxel.evaluation.scored import Evaluated
 
-
 IndexArray = npt.NDArray[np.intp]
 ROUNDING = 1e-6
 SLACK, LEAST = 1.25, 200

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
 from privoxel.evaluation.intervals import effective_participants
@@ -113,7 +113,7 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         n_members=n_members,
         n_non_members=n_non_members,
         utility=_mean_utility([one.utility for one in targets]),
-        access=str(ATTACKS[primary].threat_model),
+        access=str(get_attack(primary).threat_model),
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
         control=_over(targets, COVARIATES_ONLY, config),

@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from privoxel.arrays import Float32Array
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ATTACKS, WITH_STATED_SD
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.predictions import Predictions, load_predictions
@@ -35,7 +35,7 @@ from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_co
 from privoxel.recipes.scans import write_scores
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.seeding import Streams
-from privoxel.signals.table import PREDICTION, LazyArray, SignalTable
+from privoxel.signals.table import PREDICTION, STATED_SD, LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run
 from privoxel.training.runtime import Runtime
 from privoxel.version import __version__
@@ -51,13 +51,14 @@ NAME = "predictions"
 class PredictionAudit:
     """How predictions are audited.
 
-    ``primary``: the attack that the verdict rests on. ``stated_mae``: error (years) that the model is known
-    to reach on unseen people. ``match``: what pairs of a member and a non-member must have in common; empty
-    compares everybody. ``caliper``: largest difference in age within a pair, years. ``tolerated_auc``: the
+    ``primary``: the attack that the verdict rests on; ``attacks``: those to run, empty for all.
+    ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``: what pairs of a
+    member and a non-member must have in common; empty compares everybody. ``caliper``: largest difference in age within a pair, years. ``tolerated_auc``: the
     limit below which a leak is tolerated. ``skip_bad``: leave faulty lines out. The rest changes no number.
     """
 
     primary: str = PRIMARY
+    attacks: tuple[str, ...] = ()
     stated_mae: float | None = None
     match: tuple[str, ...] = ()
     caliper: float = CALIPER
@@ -70,13 +71,17 @@ class PredictionAudit:
     progress: Progress = field(default_factory=Silent)
 
 
-def black_box_attacks() -> dict[str, Attack]:
-    """Return every attack that needs predictions and ages alone: no gradients, no reference models."""
+def black_box_attacks(*, stated_sd: bool = False) -> dict[str, Attack]:
+    """Return every attack that needs predictions and ages alone: no gradients, no reference models.
+
+    With ``stated_sd`` those too that need the standard deviation that the model states.
+    """
+    held = {PREDICTION, STATED_SD} if stated_sd else {PREDICTION}
     return {
         name: attack
-        for name, attack in ATTACKS.items()
+        for name, attack in {**ATTACKS, **WITH_STATED_SD}.items()
         if attack.threat_model is ThreatModel.BLACK_BOX
-        and attack.requires <= {PREDICTION}
+        and attack.requires <= held
         and not needs_models(attack)
     }
 
@@ -87,13 +92,8 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
     Raises:
         PrivoxelError: for a table, settings or a folder that cannot be used.
     """
-    attacks = black_box_attacks()
-    if options.primary not in attacks:
-        raise ConfigError(
-            f"--primary needs an attack on predictions alone, got {options.primary!r}. "
-            f"Choose among {', '.join(attacks)}."
-        )
     table = load_predictions(path, skip_bad=options.skip_bad)
+    attacks = _chosen(options, stated_sd=table.sd is not None)
     judged, matched = _judged_scans(table, options)
     config = _config(options, tuple(attacks))
     _check_sizes(judged, config, matched)
@@ -124,6 +124,23 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
         results = _with_context(results, table, judged, matched, options)
         report = _write(folder, results, done, cohort)
     return Outcome(results, report)
+
+
+def _chosen(options: PredictionAudit, *, stated_sd: bool) -> dict[str, Attack]:
+    """Return the attacks to run.
+
+    Raises:
+        ConfigError: if one of them, or the primary one, does not work on a table of predictions.
+    """
+    known = black_box_attacks(stated_sd=stated_sd)
+    asked = set(options.attacks or known) | {options.primary}
+    unknown = sorted(asked - set(known))
+    if unknown:
+        raise ConfigError(
+            f"An audit of predictions needs attacks on predictions alone, got {', '.join(unknown)}. "
+            f"Choose among {', '.join(known)}."
+        )
+    return {name: attack for name, attack in known.items() if name in asked}
 
 
 def _judged_scans(table: Predictions, options: PredictionAudit) -> tuple[Predictions, Matched | None]:
@@ -188,7 +205,8 @@ class _NoVolumes:
 
 
 def _cohort(name: str, judged: Predictions) -> Cohort:
-    digest = hashlib.sha256(judged.prediction.tobytes() + judged.state.tobytes()).hexdigest()
+    parts = (judged.prediction, judged.state, *(() if judged.sd is None else (judged.sd,)))
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     return Cohort(
         name,
         judged.covariates,
@@ -209,12 +227,15 @@ def _design(judged: Predictions) -> Design:
 
 
 def _observed(plan: TargetPlan, judged: Predictions) -> Observed:
+    signals = {PREDICTION: judged.prediction}
+    if judged.sd is not None:
+        signals[STATED_SD] = judged.sd
     table = SignalTable(
         judged.covariates,
         (NAME,),
         ("given",),
         judged.state[None],
-        {PREDICTION: LazyArray(judged.prediction[None, None].astype(np.float32))},
+        {name: LazyArray(values[None, None].astype(np.float32)) for name, values in signals.items()},
     )
     train_age = float(table.age[table.is_member()].mean())
     return Observed(plan, None, (), train_age, table)

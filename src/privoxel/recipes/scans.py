@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import get_attack
 from privoxel.cohort.base import Covariates
 from privoxel.recipes.judging import Judged
 from privoxel.store import write_json, write_text
@@ -58,7 +58,7 @@ def _sidecar(attacks: list[str]) -> dict[str, dict[str, object]]:
     }
     for name in attacks:
         described[name] = {
-            "Description": f"Score of the attack '{ATTACKS[name].title}': higher is likelier a member; mean "
-            "over the attackers that were not told about the participant"
+            "Description": f"Score of the attack '{get_attack(name).title}': higher is likelier a member; "
+            "mean over the attackers that were not told about the participant"
         }
     return described

@@ -19,7 +19,9 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 LONGEST_STREAM = 16 * MEBIBYTE
 SMALLEST = 64
-NAME = re.compile(rb"(?<![\x20-\x7e])[A-Za-z_][\x20-\x7e]{1,80}(?=\x00)")
+NAME = re.compile(
+    rb"(?<=\x00)[A-Za-z_][\x20-\x7e]{2,80}(?=\x00)|(?<![\x20-\x7e])[A-Za-z_][\x20-\x7e]{7,80}(?![\x20-\x7e])"
+)
 
 
 def scan_hdf5(window: Window, collector: Collector) -> None:
@@ -40,7 +42,7 @@ def scan_hdf5(window: Window, collector: Collector) -> None:
 
 
 def _names(window: Window, collector: Collector) -> dict[str, int]:
-    """Return the strings that end with a zero byte, as names do, with their first places."""
+    """Return the strings that may be names, with their first places; short ones stand between zero bytes."""
     names: dict[str, int] = {}
     for position, block in window.chunks(OVERLAP):
         collector.budget.tick()

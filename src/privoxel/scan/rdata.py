@@ -205,7 +205,7 @@ class _Reader:
             flags = self.integer()
         if tables:
             rows = max((child.count for child in owner.children), default=0)
-            where = f"ending at byte {self.window.position:,}"
+            where = f"value that ends at byte {self.window.position:,}"
             self.collector.table(f"R table (data frame) of {rows:,} lines", where)
 
     def report(self, name: str, value: Vector) -> None:

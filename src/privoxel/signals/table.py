@@ -5,8 +5,9 @@ A ``SignalTable`` is all that an attack may know. Signals are named: ``predictio
 error, years², with respect to the weight of the layer conv6, in the tensor's own shape),
 ``activation:conv5``, ``projection:512`` (the whole gradient, projected to 512 numbers),
 ``product:NAME`` (the inner product of the whole gradient with a named direction) and
-``augmented:shift`` (predictions on moved copies of a scan, years; ``augmentation.py``). Signed and absolute
-error follow from prediction and age and are not stored.
+``augmented:shift`` (predictions on moved copies of a scan, years; ``augmentation.py``). ``stated-sd`` is the
+standard deviation (years) that a model states besides its prediction. Signed and absolute error follow from
+prediction and age and are not stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ ACTIVATION = "activation:"
 PROJECTION = "projection:"
 PRODUCT = "product:"
 AUGMENTED = "augmented:"
+STATED_SD = "stated-sd"
 
 
 class Membership(IntEnum):
