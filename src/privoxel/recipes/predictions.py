@@ -52,9 +52,10 @@ class PredictionAudit:
     """How predictions are audited.
 
     ``primary``: the attack that the verdict rests on; ``attacks``: those to run, empty for all.
-    ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``: what pairs of a
-    member and a non-member must have in common; empty compares everybody. ``caliper``: largest difference in age within a pair, years. ``tolerated_auc``: the
-    limit below which a leak is tolerated. ``skip_bad``: leave faulty lines out. The rest changes no number.
+    ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``: what pairs of
+    a member and a non-member must have in common; empty compares everybody. ``caliper``: largest difference
+    in age within a pair, years. ``tolerated_auc``: the limit below which a leak is tolerated. ``skip_bad``:
+    leave faulty lines out. The rest changes no number.
     """
 
     primary: str = PRIMARY
