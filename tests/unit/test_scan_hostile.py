@@ -23,8 +23,8 @@ from privoxel.scan import Kind, Limits, scan_artefact, scan_artefacts
 from tests.artefacts import AGES, PEOPLE, R, onnx, onnx_tensor, string, table, torch_zip, weights
 
 MEBIBYTE = 1 << 20
-SMALL = Limits(free=4 * MEBIBYTE, ratio=10.0, seconds=20.0, members=50)
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = Limits(free=2 * MEBIBYTE, ratio=10.0, seconds=20.0, members=50)
+FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -78,14 +78,14 @@ def test_a_file_cut_off_anywhere_is_scanned_to_there(tmp_path, name):
     whole = scan_artefact(write(tmp_path / name, content))
     assert whole.findings
     assert not whole.faults
-    for length in range(0, len(content), max(len(content) // 60, 1)):
+    for length in range(0, len(content), max(len(content) // 30, 1)):
         scan = scan_artefact(write(tmp_path / name, content[:length]))
         assert scan.outcome in ("found", "unread", "clean")
 
 
 @pytest.mark.parametrize("name", ["m.pkl", "m.onnx", "m.rds", "m.zip", "m.tar", "m.pkl.gz", "m.npy"])
 def test_a_file_without_its_end_says_so(tmp_path, name):
-    content = samples()[name]
+    content = samples()[name].rstrip(b"\0")
     scan = scan_artefact(write(tmp_path / name, content[: len(content) * 3 // 4]))
     assert scan.faults
     assert "cut off" in scan.faults[0] or "damaged" in scan.faults[0]
@@ -94,7 +94,7 @@ def test_a_file_without_its_end_says_so(tmp_path, name):
 @pytest.mark.parametrize("name", samples())
 def test_flipped_bytes_never_crash_a_scan(tmp_path, name):
     content, rng = samples()[name], random.Random(name)  # noqa: S311 - a fuzz
-    for _ in range(60):
+    for _ in range(30):
         damaged = bytearray(content)
         for _ in range(rng.choice((1, 4, 32))):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
@@ -142,25 +142,25 @@ def test_every_pickle_of_plain_values_is_read_to_its_end(tmp_path, value, protoc
 
 @pytest.mark.parametrize("packer", [gzip.compress, bz2.compress, lzma.compress, zlib.compress])
 def test_a_decompression_bomb_is_stopped(tmp_path, packer):
-    bomb = write(tmp_path / "bomb.gz", packer(bytes(40 * MEBIBYTE)))
+    bomb = write(tmp_path / "bomb.gz", packer(bytes(12 * MEBIBYTE)))
     tracemalloc.start()
     scan = scan_artefact(bomb, SMALL)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert scan.outcome == "unread"
     assert "decompression bomb" in scan.faults[0]
-    assert peak < 40 * MEBIBYTE
+    assert peak < 12 * MEBIBYTE
 
 
 def test_a_zip_bomb_is_stopped_and_what_came_before_stands(tmp_path):
-    content = zipped({"a.pkl": pickle.dumps(table()), "z.bin": bytes(40 * MEBIBYTE)})
+    content = zipped({"a.pkl": pickle.dumps(table()), "z.bin": bytes(12 * MEBIBYTE)})
     scan = scan_artefact(write(tmp_path / "bomb.zip", content), SMALL)
     assert scan.outcome == "found"
     assert "decompression bomb" in scan.faults[0]
 
 
 def test_a_chunk_of_hdf5_can_be_no_bomb(tmp_path):
-    content = b"\x89HDF\r\n\x1a\n" + zlib.compress(bytes(40 * MEBIBYTE))
+    content = b"\x89HDF\r\n\x1a\n" + zlib.compress(bytes(12 * MEBIBYTE))
     assert "decompression bomb" in scan_artefact(write(tmp_path / "b.h5", content), SMALL).faults[0]
 
 
@@ -190,11 +190,12 @@ def test_a_scan_that_takes_too_long_is_stopped(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../x.txt", "/etc/x.txt", "C:\\x.txt"])
 def test_names_that_leave_the_folder_are_told_and_nothing_is_written(tmp_path, name):
-    before = sorted(tmp_path.parent.rglob("x.txt"))
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
     for file, content in (("a.zip", zipped({name: b"hi"})), ("a.tar", tarred({name: b"hi"}))):
-        scan = scan_artefact(write(tmp_path / file, content))
+        scan = scan_artefact(write(inside / file, content))
         assert [finding.kind for finding in scan.findings] == [Kind.ARCHIVE]
-    assert sorted(tmp_path.parent.rglob("x.txt")) == before
+    assert not list(tmp_path.rglob("*x.txt"))
 
 
 def test_links_in_an_archive_are_told_and_not_followed(tmp_path):
@@ -230,7 +231,7 @@ def test_a_length_that_is_claimed_costs_nothing(tmp_path, content):
 
 
 def test_deep_nesting_is_no_recursion_error(tmp_path):
-    lists = b"\x80\x04" + b"]" * 200_000 + b"a" * 199_999 + b"."
+    lists = b"\x80\x04" + b"]" * 50_000 + b"a" * 49_999 + b"."
     pairs = R.file(struct.pack(">i", 2) * 5000)
     messages = b"x"
     for _ in range(100):

@@ -147,8 +147,8 @@ def card_markdown(card: PrivacyCard) -> str:
         + " |",
         "",
         *(f"- {reason}" for reason in card.reasons),
-        f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict rests on "
-        f"`{card.primary_attack}`, chosen beforehand.",
+        f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict "
+        f"rests on `{card.primary_attack}`, chosen beforehand.",
         *(f"- {line}" for line in card.limits),
         "",
         f"Audited with {card.tool}, {card.created[:10]}. Intervals are 95 % over participants.",

@@ -1,8 +1,10 @@
 """Zip and tar archives: their members one after another, names checked, nothing written under a name."""
 
+import lzma
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, cast
 
@@ -19,7 +21,7 @@ Visit = Callable[[Window, str], None]
 
 LONGEST_DIRECTORY = 256 * MEBIBYTE
 ENCRYPTED = 0x1
-READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+READ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class _File:

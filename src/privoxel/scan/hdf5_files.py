@@ -17,6 +17,7 @@ from privoxel.scan.window import Window
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
+OPTIMISER_GROUP = "optimizer"
 LONGEST_STREAM = 16 * MEBIBYTE
 SMALLEST = 64
 NAME = re.compile(
@@ -28,8 +29,8 @@ def scan_hdf5(window: Window, collector: Collector) -> None:
     """Report names and strings of the file and of its compressed chunks."""
     scan_binary(window, collector)
     names = _names(window, collector)
-    if any(is_optimiser(name) for name in names):
-        key = next(name for name in names if is_optimiser(name))
+    key = next((name for name in names if name == OPTIMISER_GROUP or is_optimiser(name)), None)
+    if key is not None:
         collector.found(Kind.OPTIMISER, "state of an optimiser", f"byte {names[key]:,}", example=key[:60])
     for name in names:
         if name in RECORD_HOLDERS:

@@ -18,7 +18,10 @@ _PREFIX = {
     pickletools.TAKEN_FROM_ARGUMENT4U: "<I",
     pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
 }
-_BY_CODE = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+_BY_CODE = {
+    opcode.code.encode("latin-1"): (opcode.name, 0 if opcode.arg is None else opcode.arg.n)
+    for opcode in pickletools.opcodes
+}
 _PAIRS = frozenset({"GLOBAL", "INST"})
 
 
@@ -41,13 +44,12 @@ def opcodes(window: Window) -> Iterator[Opcode]:
     while True:
         position = window.position
         code = window.take(1)
-        opcode = _BY_CODE.get(code)
-        if opcode is None:
+        if code not in _BY_CODE:
             raise UnreadableError(f"it is no pickle: byte {position:,} is no opcode")
-        width = 0 if opcode.arg is None else opcode.arg.n
+        name, width = _BY_CODE[code]
         lines: tuple[bytes, ...] = ()
         if width == pickletools.UP_TO_NEWLINE:
-            lines = tuple(window.line() for _ in range(2 if opcode.name in _PAIRS else 1))
+            lines = tuple(window.line() for _ in range(2 if name in _PAIRS else 1))
             start, length = position + 1, window.position - position - 1
         else:
             length = width
@@ -55,6 +57,6 @@ def opcodes(window: Window) -> Iterator[Opcode]:
                 prefix = _PREFIX[width]
                 (length,) = struct.unpack(prefix, window.take(struct.calcsize(prefix)))
             start = window.skip(length)
-        yield Opcode(opcode.name, position, start, length, lines)
-        if opcode.name == "STOP":
+        yield Opcode(name, position, start, length, lines)
+        if name == "STOP":
             return

@@ -111,7 +111,7 @@ class _Reader:
         return True
 
     def _argument(self, opcode: Opcode) -> bytes:
-        return self.window.part(opcode.start, opcode.length).peek(opcode.length)
+        return self.window.read_at(opcode.start, opcode.length)
 
     def _string(self, opcode: Opcode) -> object:
         """Report a string and return it; a long one, or one of binary data, stands as its bytes."""

@@ -38,6 +38,7 @@ _PLAIN = re.compile(r"[^a-z0-9]")
 RECORD_HOLDERS = {
     "_fit_X": "training rows of a nearest-neighbour model",
     "_fit_x": "training rows of a nearest-neighbour model",
+    "_y": "training labels of a nearest-neighbour model",
     "X_train_": "training rows of a Gaussian process",
     "y_train_": "training labels of a Gaussian process",
     "X_fit_": "training rows of a kernel model",
@@ -64,7 +65,7 @@ RECORD_HOLDERS = {
 """Names under which libraries keep rows of the training set."""
 
 _OPTIMISER = re.compile(
-    r"(?:.{0,80}[/._])?(?:optimi[sz]er(?:_state(?:s|_dict)?|_weights|s)?|exp_avg(?:_sq)?|max_exp_avg_sq"
+    r"(?:.{0,80}[/._])?(?:optimi[sz]er_(?:state(?:s|_dict)?|weights)|exp_avg(?:_sq)?|max_exp_avg_sq"
     r"|momentum_buffer|square_avg|adam/[mv]|param_groups)"
 )
 
@@ -82,7 +83,11 @@ def role_of(name: str) -> Role | None:
 
 
 def is_optimiser(name: str) -> bool:
-    """Return whether a key of this name belongs to an optimiser's state."""
+    """Return whether a key of this name belongs to an optimiser's state, and not to its settings.
+
+    >>> is_optimiser("optimizer_state_dict"), is_optimiser("0.exp_avg"), is_optimiser("optimizer")
+    (True, True, False)
+    """
     return len(name) <= 120 and _OPTIMISER.fullmatch(name) is not None
 
 

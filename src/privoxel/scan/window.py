@@ -7,6 +7,7 @@ from privoxel.scan.limits import UnreadableError
 
 CHUNK = 1 << 20
 LONGEST_LINE = 1 << 16
+BLOCK = 1 << 16
 
 
 @final
@@ -18,6 +19,7 @@ class Window:
         self.start = start
         self.end = file.seek(0, 2) if end is None else end
         self.position = start
+        self._block, self._block_start = b"", start
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -39,8 +41,19 @@ class Window:
 
     def peek(self, length: int) -> bytes:
         """Return up to ``length`` bytes from here without moving."""
-        self.file.seek(self.position)
-        return self.file.read(min(length, self.remaining))
+        return self.read_at(self.position, min(length, self.remaining))
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start`` without moving; fewer where the view ends."""
+        offset = start - self._block_start
+        if 0 <= offset and offset + length <= len(self._block):
+            return self._block[offset : offset + length]
+        length = min(length, max(self.end - start, 0))
+        self.file.seek(start)
+        if length > BLOCK:
+            return self.file.read(length)
+        self._block, self._block_start = self.file.read(min(BLOCK, self.end - start)), start
+        return self._block[:length]
 
     def take(self, length: int) -> bytes:
         """Return exactly ``length`` bytes and move past them.
@@ -48,9 +61,7 @@ class Window:
         Raises:
             UnreadableError: if there are fewer.
         """
-        self.skip(length)
-        self.file.seek(self.position - length)
-        return self.file.read(length)
+        return self.read_at(self.skip(length), length)
 
     def skip(self, length: int) -> int:
         """Move past ``length`` bytes and return where they began.
@@ -59,7 +70,7 @@ class Window:
             UnreadableError: if there are fewer.
         """
         begin = self.position
-        if length < 0 or length > self.remaining:
+        if not 0 <= length <= self.end - begin:
             raise UnreadableError(f"it is cut off: {length:,} bytes are claimed at byte {begin:,}")
         self.position += length
         return begin
