@@ -157,9 +157,9 @@ def test_what_is_no_table_is_a_clear_error(tmp_path, content):
         load_predictions(path)
 
 
-CELL = st.text(st.characters(blacklist_characters="\t\r\n"), max_size=12) | st.sampled_from(
-    ["sub-1", "60", "n/a", "89+", "1", "0", "1e400", "nan", "-0", "６０", "1_0", '"']
-)
+CELL = st.text(
+    st.characters(blacklist_characters="\t\r\n", blacklist_categories=["Cs"]), max_size=12
+) | st.sampled_from(["sub-1", "60", "n/a", "89+", "1", "0", "1e400", "nan", "-0", "６０", "1_0", '"'])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

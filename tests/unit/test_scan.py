@@ -200,6 +200,12 @@ def test_files_that_other_libraries_wrote_are_read(tmp_path):
     assert not scan.faults + frame.faults
 
 
+def test_a_keras_layer_of_code_is_dangerous(tmp_path):
+    config = json.dumps({"class_name": "Lambda", "config": {"function": ["4wEAAAA", None, None]}})
+    h5 = b"\x89HDF\r\n\x1a\n\x00model_config\x00\x00" + config.encode() + b"\x00"
+    assert kinds(scan_artefact(write(tmp_path / "m.h5", h5))) == {Kind.CODE}
+
+
 def test_tables_and_json_beside_a_model_are_found(tmp_path):
     lines = "participant_id,age,sex\n" + "".join(
         f"{person},{age},F\n" for person, age in zip(PEOPLE, AGES, strict=True)

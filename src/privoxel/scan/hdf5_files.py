@@ -90,6 +90,9 @@ def _scan_stream(window: Window, start: int, collector: Collector) -> int:
             _report(text[-OVERLAP:] + out, start, collector)
         text = out
         position += len(block)
+    if size >= LONGEST_STREAM and not inflater.eof:
+        collector.fault(f"of the chunk at byte {start:,} only the first {LONGEST_STREAM >> 20} MiB were read")
+        return position - start
     return position - start - len(inflater.unused_data) if inflater.eof and size >= SMALLEST else 0
 
 

@@ -108,6 +108,28 @@ DANGEROUS_NAMES = frozenset(
         "torch._dynamo.guards.GuardBuilder.get",
     ]
 )
+DANGEROUS_PREFIXES = (
+    "numpy.testing.",
+    "numpy.distutils.",
+    "numpy.f2py.",
+    "torch.hub.",
+    "torch.utils.cpp_extension.",
+    "torch.utils.model_zoo.",
+    "torch._inductor.",
+    "torch._dynamo.",
+    "torch.distributed.",
+    "torch.multiprocessing.",
+    "pandas.core.computation.",
+    "pandas.io.",
+    "scipy.io.",
+    "joblib.externals.",
+    "sklearn.externals.",
+    "keras.utils.",
+    "tensorflow.io.",
+    "tensorflow.python.",
+)
+"""Parts of known libraries that start processes, compile, fetch or load again, and no model needs."""
+
 LIBRARIES = frozenset(
     [
         "torch",
@@ -163,7 +185,9 @@ def is_dangerous(name: str) -> bool:
     """
     if name in HARMLESS:
         return False
-    return name.split(".", 1)[0] in DANGEROUS_MODULES or name in DANGEROUS_NAMES
+    if name in DANGEROUS_NAMES or name.startswith(DANGEROUS_PREFIXES):
+        return True
+    return name.split(".", 1)[0] in DANGEROUS_MODULES
 
 
 def library_of(name: str) -> str | None:

@@ -10,7 +10,8 @@ from typing import NamedTuple, final
 
 from privoxel.scan.limits import UnreadableError
 
-MOST_STACKED = 2_000_000
+MOST_STACKED = 1_000_000
+MOST_KEPT_AT_ALL = 1_000_000
 MOST_KEPT = 256
 
 
@@ -34,7 +35,7 @@ class Persistent(NamedTuple):
 
 
 @final
-@dataclass
+@dataclass(slots=True)
 class Many:
     """A list, tuple, set or mapping: its size and its first items (for a mapping, its values)."""
 
@@ -56,7 +57,7 @@ class Many:
 
 
 @final
-@dataclass
+@dataclass(slots=True)
 class Called:
     """The result of a call or of making an object, and the state that it was then given."""
 
@@ -93,7 +94,7 @@ class Stack:
             UnreadableError: if it grows beyond what any model needs.
         """
         if len(self._values) >= MOST_STACKED:
-            raise UnreadableError("it is an unusual pickle: its stack grows beyond two million values")
+            raise UnreadableError("it is an unusual pickle: its stack grows beyond a million values")
         self._values.append(value)
 
     def pop(self) -> object:
@@ -116,10 +117,9 @@ class Stack:
         return taken
 
     def remember(self, key: int | None = None) -> None:
-        """Keep the top value under ``key``, by default the next number."""
-        if len(self._memo) >= MOST_STACKED:
-            raise UnreadableError("it is an unusual pickle: it remembers more than two million values")
-        self._memo[len(self._memo) if key is None else key] = self.top
+        """Keep the top value under ``key``, by default the next number; beyond a million values forget it."""
+        if len(self._memo) < MOST_KEPT_AT_ALL:
+            self._memo[len(self._memo) if key is None else key] = self.top
 
     def recall(self, key: int) -> object:
         """Return what is kept under ``key``, None where nothing is."""

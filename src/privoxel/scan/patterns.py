@@ -89,6 +89,12 @@ PATTERNS = (
         redact_email,
     ),
     Pattern(
+        Kind.CODE,
+        "Keras Lambda layer: code within the model",
+        re.compile(r"\"class_name\":\s{0,4}\"Lambda\""),
+        keep(0),
+    ),
+    Pattern(
         Kind.PATH,
         "path in a home folder",
         re.compile(
@@ -119,8 +125,13 @@ PATTERNS = (
 )
 
 
+_PROMISING = re.compile(r"[\d@/\\.]|Lambda")
+
+
 def hits(text: str) -> Iterator[Hit]:
-    """Yield everything in ``text`` that a pattern matches."""
+    """Yield everything in ``text`` that a pattern matches; all need a digit, a dot, a slash or an @."""
+    if not _PROMISING.search(text):
+        return
     for pattern in PATTERNS:
         for match in pattern.regex.finditer(text):
             yield Hit(pattern, match.start(), match.group())

@@ -19,6 +19,7 @@ from privoxel.scan.window import Window
 
 TICKS = 1 << 14
 LONGEST_STRING = 1 << 16
+MOST_BLOBS = 100_000
 NESTED = 8
 TABLES = {
     "pandas.core.frame.DataFrame": "pandas table (DataFrame)",
@@ -86,6 +87,7 @@ class _Reader:
         """Report the strings in all bytes that are no array of numbers."""
         for start, length in self._untyped.items():
             scan_binary(self.window.part(start, length), self.collector)
+        self._untyped = {}
 
     def _value(self, opcode: Opcode) -> bool:
         """Push a constant, a number, a string or bytes."""
@@ -103,6 +105,8 @@ class _Reader:
         elif name in _TEXTS or name in _OLD_TEXTS:
             push(self._string(opcode))
         elif name in _BYTES:
+            if len(self._untyped) >= MOST_BLOBS:
+                self.scan_bytes()
             if opcode.length:
                 self._untyped[opcode.start] = opcode.length
             push(Blob(opcode.start, opcode.length))

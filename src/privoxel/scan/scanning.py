@@ -17,6 +17,8 @@ def scan_artefact(path: Path, limits: Limits | None = None) -> ArtefactScan:
     """
     chosen = limits or Limits()
     try:
+        if not path.is_file() and path.exists():
+            return ArtefactScan(path, "unknown", 0, (), (), ("it is no regular file",))
         size = path.stat().st_size
         with path.open("rb") as file:
             collector = Collector(Budget(chosen, size))

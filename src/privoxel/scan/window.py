@@ -46,13 +46,13 @@ class Window:
     def read_at(self, start: int, length: int) -> bytes:
         """Return ``length`` bytes from ``start`` without moving; fewer where the view ends."""
         offset = start - self._block_start
-        if 0 <= offset and offset + length <= len(self._block):
+        if offset >= 0 and offset + length <= len(self._block):
             return self._block[offset : offset + length]
-        length = min(length, max(self.end - start, 0))
+        available = max(self.end - start, 0)
         self.file.seek(start)
         if length > BLOCK:
-            return self.file.read(length)
-        self._block, self._block_start = self.file.read(min(BLOCK, self.end - start)), start
+            return self.file.read(min(length, available))
+        self._block, self._block_start = self.file.read(min(BLOCK, available)), start
         return self._block[:length]
 
     def take(self, length: int) -> bytes:
