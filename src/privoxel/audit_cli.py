@@ -68,8 +68,8 @@ def audit_command(
 ) -> None:
     """Audit a model by a table of its predictions: no model, no scans, seconds.
 
-    One line a scan, with the columns participant_id, age and predicted_age (years) and member (1: the
-    person trained the model, 0: not, n/a: leave out). Optional: session, sex (F, M), site, sd.
+    One line a scan: participant_id, age, predicted_age (years), member
+    (1: trained on, 0: not, n/a: leave out); optional session, sex, site, sd.
     """
     from privoxel.executor import usable_cores
     from privoxel.recipes.matched import parse_match

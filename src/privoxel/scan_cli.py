@@ -25,8 +25,8 @@ def scan_command(
 ) -> None:
     """Look into model files for records of the people they were trained on.
 
-    Nothing is executed or unpickled. Exit codes: 0 clean, 1 something was found, 2 nothing was found but a
-    file could not be read to its end.
+    Nothing is executed or unpickled. Exit codes: 0 clean, 1 something was
+    found, 2 nothing was found but a file could not be read to its end.
     """
     from privoxel.scan import Limits, scan_artefacts
 

@@ -93,6 +93,7 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
     Raises:
         PrivoxelError: for a table, settings or a folder that cannot be used.
     """
+    clock = Clock()
     table = load_predictions(path, skip_bad=options.skip_bad)
     attacks = _chosen(options, stated_sd=table.sd is not None)
     judged, matched = _judged_scans(table, options)
@@ -111,7 +112,7 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
         return Outcome(read_results(output), rewrite_report(output))
     with log_file(folder):
         write_config(folder, settings["config"])
-        clock = Clock()
+        clock.lap("table")
         plan = TargetPlan(NAME, config.models[0], _design(judged))
         workplace = Workplace(config, cohort, folder, Runtime(), options.progress, options.workers)
         done = judge_observed(_observed(plan, judged), tuple(attacks.values()), workplace)
@@ -122,7 +123,9 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
             cohort=summarise_cohort(cohort, folder),
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
+        clock.lap("estimates")
         results = _with_context(results, table, judged, matched, options)
+        results = results.model_copy(update={"seconds": clock.laps})
         report = _write(folder, results, done, cohort)
     return Outcome(results, report)
 
