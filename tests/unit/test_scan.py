@@ -6,6 +6,7 @@ import pickle
 import re
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,24 @@ def test_weights_alone_are_clean(tmp_path):
         assert scan.outcome == "clean", (scan.path, scan.findings, scan.faults)
 
 
-def test_random_bytes_give_no_findings(tmp_path):
-    content = np.random.default_rng(0).integers(0, 256, 4_000_000, dtype=np.uint8).tobytes()
-    assert scan_artefact(write(tmp_path / "noise.bin", content)).outcome == "clean"
+def test_raw_weights_are_clean_and_what_looks_encrypted_is_not(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, 2_000_000, dtype=np.uint8).tobytes()
+    for dtype in ("f2", "f4", "f8"):
+        raw = rng.standard_normal(300_000).astype(dtype).tobytes()
+        assert scan_artefact(write(tmp_path / "w.bin", raw)).outcome == "clean"
+    scan = scan_artefact(write(tmp_path / "noise.bin", noise))
+    assert not scan.findings
+    assert "look encrypted" in scan.faults[0]
+
+
+def test_old_joblib_files_are_unpacked(tmp_path):
+    content = pickle.dumps(table())
+    for blank in (b"", b" "):
+        packed = b"ZF" + hex(len(content)).ljust(19).encode() + blank + zlib.compress(content)
+        scan = scan_artefact(write(tmp_path / "old.pkl", packed))
+        assert scan.form == "pickle in old joblib"
+        assert find(scan, Kind.IDENTIFIER).distinct == 10
 
 
 def test_a_checkpoint_with_optimiser_and_table_tells_both(tmp_path):

@@ -17,6 +17,7 @@ MAGICS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x5d\x00\x00": "lzma",
+    b"ZF0x": "old joblib",
     b"\x78\x01": "zlib",
     b"\x78\x5e": "zlib",
     b"\x78\x9c": "zlib",
@@ -34,7 +35,10 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "xz": lambda: lzma.LZMADecompressor(memlimit=256 * MEBIBYTE),
     "lzma": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=256 * MEBIBYTE),
     "zlib": zlib.decompressobj,
+    "old joblib": zlib.decompressobj,
 }
+OLD_HEADER = 21
+"""Bytes before the stream of joblib up to 0.9: its mark and the size in hexadecimal; a blank may follow."""
 ERRORS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
@@ -57,6 +61,9 @@ def unpack(window: Window, kind: str, budget: Budget, out: IO[bytes]) -> str:
         ScanStoppedError: if a limit is reached.
         UnreadableError: if nothing can be unpacked.
     """
+    if kind == "old joblib":
+        window.skip(min(OLD_HEADER, window.remaining))
+        window.skip(int(window.peek(1) == b" "))
     try:
         while window.remaining:
             begin = window.position

@@ -68,7 +68,7 @@ PATTERNS = (
     _identifier("OASIS participant", BEGINS + r"OAS[123]_?\d{4}(?!\d)", 4),
     _identifier("ABIDE participant", r"(?<![\d.])005\d{4}(?![\d.])", 3, fewest=3),
     _identifier("UK Biobank file", r"(?<!\d)[1-6]\d{6}_2\d{4}_\d_\d(?!\d)", 0),
-    _identifier("seven-digit number, as a UK Biobank eid", r"(?<![\d.])[1-6]\d{6}(?![\d.])", 0, fewest=5),
+    _identifier("seven-digit number, as a UK Biobank eid", r"(?<![\w.#+-])[1-6]\d{6}(?![\w.])", 0, fewest=5),
     _identifier("NDA participant", BEGINS + r"NDAR_?INV[A-Z0-9]{8}" + ENDS, 4),
     _identifier("Cam-CAN participant", BEGINS + r"CC\d{6}(?!\d)", 2, fewest=2),
     _identifier("HCP participant", BEGINS + r"(?:HC[ADY]\d{7}|\d{6}_(?:3T|7T|V\d_MR))" + ENDS, 0),

@@ -5,6 +5,8 @@ import re
 import tarfile
 from functools import partial
 
+import numpy as np
+
 from privoxel.scan.archives import scan_tar, scan_zip
 from privoxel.scan.collector import Collector
 from privoxel.scan.compressed import FOREIGN, compression_of, spool, unpack
@@ -28,6 +30,9 @@ NUMBERS = re.compile(r"torch\.(?:\w+\.)*(?:Float|Double|Half|BFloat16|ComplexFlo
 PICKLE_NAMES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin", ".p")
 FIRST_OPCODES = b"(]}lcd"
 HEAD = 4096
+PACKED_SAMPLE = 1 << 16
+MOST_EVEN = 7.98
+"""Bits a byte; 64 KiB of random bytes have 7.997, of float32 weights about 7.3."""
 
 
 def form_of(window: Window, name: str) -> str:
@@ -65,6 +70,14 @@ def _is_pickle(window: Window, head: bytes, name: str) -> bool:
     except UnreadableError:
         return False
     return True
+
+
+def looks_packed(sample: bytes) -> bool:
+    """Return whether bytes are as even as those of packed or encrypted data, which weights never are."""
+    if len(sample) < PACKED_SAMPLE:
+        return False
+    shares = np.bincount(np.frombuffer(sample, np.uint8), minlength=256) / len(sample)
+    return bool(-np.sum(shares * np.log2(np.maximum(shares, 1e-12))) > MOST_EVEN)
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -117,9 +130,11 @@ def _scan_form(form: str, window: Window, name: str, collector: Collector, depth
             return _scan_compressed(window, name, collector, depth)
         _scan_archive(form, window, collector, depth)
     elif form == "binary":
+        scan_binary(window, collector)
         if not collector.member:
             collector.note("its format is not known; only strings were looked for")
-        scan_binary(window, collector)
+        if looks_packed(window.read_at(window.start, PACKED_SAMPLE)):
+            raise UnreadableError("its bytes look encrypted, or compressed in a way not known here")
     else:
         raise UnreadableError(f"it is {form}, which is not read here. Unpack it first")
     return form
