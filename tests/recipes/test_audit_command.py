@@ -195,3 +195,18 @@ def test_too_few_people_are_refused_before_a_folder_is_made(monkeypatch, tmp_pat
     assert call(monkeypatch, "audit", table, "-o", tmp_path / "run", "-q") == 2
     assert "needs at least 8 members" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def dull_table(path, case):
+    """Write a table that gives classifiers little to go by."""
+    if case == "smallest":
+        return write_predictions(path, members=8, non_members=8)
+    ages = ["60"] * 40 if case == "one age" else [f"{50 + k % 20}" for k in range(40)]
+    return write_lines(path, [f"sub-{k}\t{age}\t{age}\t{k % 2}" for k, age in enumerate(ages)])
+
+
+@pytest.mark.parametrize("case", ["smallest", "one age", "no error"])
+def test_every_attack_copes_with_tables_that_say_little(tmp_path, case):
+    outcome = audit_predictions(dull_table(tmp_path / "p.tsv", case), tmp_path / "run", PredictionAudit())
+    assert len(outcome.results.targets[0].attacks) == len(black_box_attacks())
+    assert outcome.report.exists()
