@@ -54,7 +54,9 @@ def audit_command(
     tolerated: Annotated[
         float, typer.Option(min=0.501, max=1.0, help="AUC up to which a leak is tolerated.")
     ] = 0.6,
-    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+    title: Annotated[
+        str, typer.Option(help="Title of the report.")
+    ] = "Membership-inference audit of predictions",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out faulty lines, and say so in the report.")
     ] = False,
@@ -88,7 +90,7 @@ def audit_command(
         resume=resume,
         workers=jobs or usable_cores(),
         progress=progress_bars(quiet=quiet or as_json),
-        **({"title": title} if title else {}),
+        title=title,
     )
     folder = output or fresh_folder()
     if not (quiet or as_json):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, IntArray
 from privoxel.cohort.base import Covariates
@@ -89,7 +90,7 @@ def match_groups(
     )
 
 
-def _strata(labels: Sequence[np.ndarray], size: int) -> IntArray:
+def _strata(labels: Sequence[npt.NDArray[np.str_]], size: int) -> IntArray:
     """Return a code for each combination of labels."""
     codes = np.zeros(size, dtype=np.int64)
     for values in labels:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from privoxel.arrays import FloatArray
 from privoxel.attacks import get_attack
 from privoxel.cohort.base import Covariates
 from privoxel.recipes.judging import Judged
@@ -42,7 +43,7 @@ def write_scores(folder: Path, judged: Judged, people: Covariates) -> Path:
     return table
 
 
-def _written(values: np.ndarray) -> list[str]:
+def _written(values: FloatArray) -> list[str]:
     return [f"{value:.6g}" for value in values]
 
 

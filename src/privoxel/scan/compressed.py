@@ -4,7 +4,7 @@ import bz2
 import lzma
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from privoxel.scan.limits import MEBIBYTE, Budget, UnreadableError
@@ -93,7 +93,7 @@ def _stream(window: Window, inflater: Any, budget: Budget, out: IO[bytes]) -> bo
     return bool(inflater.eof)
 
 
-def _parts(inflater: Any, block: bytes) -> Any:
+def _parts(inflater: Any, block: bytes) -> Iterator[bytes]:
     """Yield what a block unpacks to, a mebibyte at a time."""
     yield inflater.decompress(block, MEBIBYTE)
     while not inflater.eof:

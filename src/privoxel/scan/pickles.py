@@ -212,13 +212,13 @@ class _Reader:
         """Take note of imports and calls, without making them."""
         name, stack = opcode.name, self.stack
         if name == "GLOBAL":
-            stack.push(self._import(*(part.decode("utf-8", "replace") for part in opcode.lines), opcode))
+            stack.push(self._import(*_named(opcode), opcode))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             stack.push(self._import(module, attribute, opcode))
         elif name == "INST":
             arguments = many(stack.pop_to_mark())
-            imported = self._import(*(part.decode("utf-8", "replace") for part in opcode.lines), opcode)
+            imported = self._import(*_named(opcode), opcode)
             stack.push(Called(imported, arguments))
         elif name == "OBJ":
             function, *rest = stack.pop_to_mark() or [None]
@@ -314,6 +314,12 @@ class _Reader:
         inner = _Reader(self.window, self.collector, self.storages, self.depth + 1)
         inner.read()
         inner.scan_bytes()
+
+
+def _named(opcode: Opcode) -> tuple[str, str]:
+    """Return module and name from the two lines of an opcode."""
+    module, name = (line.decode("utf-8", "replace") for line in opcode.lines)
+    return module, name
 
 
 def _container(value: object) -> Many | None:

@@ -3,6 +3,7 @@
 import posixpath
 import re
 import tarfile
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -112,7 +113,7 @@ def scan_file(window: Window, name: str, collector: Collector, depth: int = 0) -
 
 def _scan_form(form: str, window: Window, name: str, collector: Collector, depth: int) -> str:
     """Report everything in a file of a known format; return it, and that of what a compressed file holds."""
-    readers = {
+    readers: dict[str, Callable[[Window, Collector], object]] = {
         "pickle": scan_pickles,
         "safetensors": scan_safetensors,
         "hdf5": scan_hdf5,
