@@ -61,8 +61,17 @@ class _File:
         """The window's owner closes the file."""
 
 
-def scan_zip(window: Window, collector: Collector, visit: Visit, order: Callable[[str], int]) -> None:
+def scan_zip(
+    window: Window,
+    collector: Collector,
+    visit: Visit,
+    *,
+    order: Callable[[str], int],
+    skip: Callable[[str], bool],
+) -> None:
     """Visit every member of a zip archive, by ``order`` of their names; a damaged one is a fault.
+
+    ``skip`` is asked right before a member's turn.
 
     Raises:
         UnreadableError: if its directory cannot be read.
@@ -78,7 +87,7 @@ def scan_zip(window: Window, collector: Collector, visit: Visit, order: Callable
             _check_name(entry.filename, collector)
             if stat.S_ISLNK(entry.external_attr >> 16):
                 collector.found(Kind.ARCHIVE, "symbolic link", f"directory, {entry.filename[:60]!r}")
-            if entry.is_dir():
+            if entry.is_dir() or skip(entry.filename):
                 continue
             if entry.flag_bits & ENCRYPTED:
                 collector.fault(f"{entry.filename[:80]!r} is encrypted")

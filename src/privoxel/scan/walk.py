@@ -160,9 +160,6 @@ def _scan_archive(form: str, window: Window, collector: Collector, depth: int) -
         outer = collector.member
         collector.member = f"{outer}!{inner}" if outer else inner
         try:
-            storage = STORAGE.fullmatch(inner)
-            if storage and NUMBERS.fullmatch(storages.get(storage.group(1), "")):
-                return
             if inner.endswith("data.pkl") and form_of(member, inner) == "pickle":
                 storages.update(_scan_tensors(member, collector))
             else:
@@ -170,10 +167,19 @@ def _scan_archive(form: str, window: Window, collector: Collector, depth: int) -
         finally:
             collector.member = outer
 
+    def holds_numbers(inner: str) -> bool:
+        storage = STORAGE.fullmatch(inner)
+        return storage is not None and bool(NUMBERS.fullmatch(storages.get(storage.group(1), "")))
+
     if form == "zip":
-        scan_zip(window, collector, visit, order=lambda inner: 0 if inner.endswith("data.pkl") else 1)
+        scan_zip(window, collector, visit, order=_pickle_first, skip=holds_numbers)
     else:
         scan_tar(window, collector, visit)
+
+
+def _pickle_first(inner: str) -> int:
+    """Sort the pickle that names the storages of a PyTorch file before them."""
+    return 0 if inner.endswith("data.pkl") else 1
 
 
 def _scan_tensors(member: Window, collector: Collector) -> dict[str, str]:
