@@ -70,7 +70,7 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     attacked, controls = _attack(observed, attacks, workplace)
     scores = _scores(observed, attacked, controls, workplace)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    Archive({plan.name: scores}).save(kept)
+    Archive({plan.name: scores}).save(kept, compress=False)
     facts = {
         name: AttackFacts(a.notes, a.n_leaked, round(a.seconds, 2))
         for name, a in (*attacked.items(), *controls.items())
