@@ -78,7 +78,8 @@ def test_an_excess_over_the_covariates_is_a_leak():
     verdict = decide(inputs(LEAK, control=control, excess=estimate(0.18, 0.12, 0.24)))
     assert verdict.outcome == "leak shown"
     assert verdict.sentence.endswith(
-        "; age, sex and site alone reach 60 %, so the excess over them counts: 18 points (95 % interval 12 to 24)."
+        "; age, sex and site alone reach 60 %, so the excess over them counts: 18 points (95 % interval "
+        "12 to 24)."
     )
 
 
