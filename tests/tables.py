@@ -67,6 +67,8 @@ def make_table(
     pull = is_member * gap / (1.0 + gap)
     norms = np.linalg.norm(values["gradient-norms"].read(), axis=1)
     values |= _course(pull, norms, np.random.default_rng([seed, members, non_members, 2]))
+    spread = np.random.default_rng([seed, members, non_members, 2]).uniform(2.0, 4.0, (1, 3, len(is_member)))
+    values["stated-sd"] = LazyArray(spread.astype(np.float32))
     membership = is_member.astype(np.int8)[None]
     return SignalTable(covariates, ("model",), ("epoch-1", "epoch-2", "epoch-3"), membership, values)
 

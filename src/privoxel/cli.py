@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from privoxel.audit_cli import audit_command
 from privoxel.cli_options import (
     DONE,
     FINDING,
@@ -29,18 +30,19 @@ from privoxel.cli_options import (
     Verbose,
     fresh_folder,
     log_to_terminal,
+    print_outcome,
     progress_bars,
     require_output,
 )
 from privoxel.cohort_cli import cohort_app
 from privoxel.errors import PrivoxelError
 from privoxel.federate_cli import federate_app, reproduce_command
+from privoxel.scan_cli import scan_command
 from privoxel.version import __version__
 
 if TYPE_CHECKING:
     from privoxel.attacks.base import Attack
     from privoxel.config import RunConfig
-    from privoxel.recipes.audit import Outcome
 
 
 app = typer.Typer(
@@ -56,6 +58,8 @@ app.add_typer(cohort_app, name="cohort")
 app.add_typer(attacks_app, name="attacks")
 app.add_typer(federate_app, name="federate")
 app.command("reproduce")(reproduce_command)
+app.command("audit")(audit_command)
+app.command("scan")(scan_command)
 
 Ray = Annotated[
     str | None,
@@ -252,25 +256,10 @@ def _run(config: "RunConfig", call: _Call) -> None:
     if not call.quiet:
         typer.echo(f"Run folder: {output}", err=True)
     outcome = run_audit(config, output, options)
-    _print_outcome(outcome, as_json=call.as_json)
+    print_outcome(outcome, as_json=call.as_json)
     auc = outcome.results.verdict.auc
     if call.fail_above is not None and auc is not None and auc.low is not None and auc.low > call.fail_above:
         raise typer.Exit(FINDING)
-
-
-def _print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(outcome.results.model_dump_json(indent=1))
-        return
-    from rich.console import Console
-
-    from privoxel.recipes.summary import summary_table
-
-    console = Console()
-    console.print(summary_table(outcome.results, width=console.width))
-    console.print()
-    console.print(outcome.results.verdict.sentence, highlight=False)
-    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
 
 
 def main() -> Any:

@@ -13,6 +13,7 @@ from privoxel.errors import ConfigError
 
 if TYPE_CHECKING:
     from privoxel.progress import Progress
+    from privoxel.recipes.audit import Outcome
 
 DONE, FINDING, WRONG_USE, INTERRUPTED = 0, 1, 2, 3
 
@@ -63,3 +64,19 @@ def progress_bars(*, quiet: bool) -> "Progress":
     from privoxel.terminal import Bars
 
     return Bars()
+
+
+def print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+    """Print what a run found: one row an attack, the verdict and where the report is."""
+    if as_json:
+        typer.echo(outcome.results.model_dump_json(indent=1))
+        return
+    from rich.console import Console
+
+    from privoxel.recipes.summary import summary_table
+
+    console = Console()
+    console.print(summary_table(outcome.results, width=console.width))
+    console.print()
+    console.print(outcome.results.verdict.sentence, highlight=False)
+    console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from privoxel.attacks import (
     ON_COPIES,
     ON_TRAINING,
     PAPER_TABLE_1,
+    WITH_STATED_SD,
     get_attack,
     list_attacks,
 )
@@ -25,7 +26,12 @@ from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
 from tests.tables import leak, make_references, make_table
 
-EVERYONE = (*list_attacks(with_controls=True), *ON_COPIES.values(), *ON_TRAINING.values())
+EVERYONE = (
+    *list_attacks(with_controls=True),
+    *ON_COPIES.values(),
+    *ON_TRAINING.values(),
+    *WITH_STATED_SD.values(),
+)
 NULL_SEEDS = range(6)
 
 
@@ -176,7 +182,7 @@ def test_it_is_described(attack):
 
 def test_members_score_higher_where_the_model_fitted_them_closely(planted):
     truth = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150).target.is_member()
-    for name, attack in {**ATTACKS, **ON_COPIES, **ON_TRAINING}.items():
+    for name, attack in {**ATTACKS, **ON_COPIES, **ON_TRAINING, **WITH_STATED_SD}.items():
         result = scored(attack, planted)
         called = result.scores > result.threshold
         balanced = (called[truth].mean() + (~called[~truth]).mean()) / 2

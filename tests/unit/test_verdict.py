@@ -75,7 +75,12 @@ def test_what_covariates_explain_is_not_a_leak_of_the_model():
 
 def test_an_excess_over_the_covariates_is_a_leak():
     control = estimate(0.6, 0.55, 0.65)
-    assert decide(inputs(LEAK, control=control, excess=estimate(0.18, 0.12, 0.24))).outcome == "leak shown"
+    verdict = decide(inputs(LEAK, control=control, excess=estimate(0.18, 0.12, 0.24)))
+    assert verdict.outcome == "leak shown"
+    assert verdict.sentence.endswith(
+        "; age, sex and site alone reach 60 %, so the excess over them counts: 18 points (95 % interval "
+        "12 to 24)."
+    )
 
 
 def test_a_control_at_chance_asks_for_no_excess():

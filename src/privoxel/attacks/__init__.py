@@ -29,6 +29,7 @@ from privoxel.attacks import (
     shadow_transfer,
     stability,
     stacked,
+    stated,
     svm,
     threshold,
     tube,
@@ -79,6 +80,9 @@ ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for atta
 ON_TRAINING: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_TRAINING})
 """Attacks on the course of training, whose signals a run does not extract (``signals/movement.py``)."""
 
+WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
+"""Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
+
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
 
@@ -104,7 +108,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **ON_COPIES, **ON_TRAINING, **CONTROLS}
+    known = {**ATTACKS, **ON_COPIES, **ON_TRAINING, **WITH_STATED_SD, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."

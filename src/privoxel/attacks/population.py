@@ -17,6 +17,7 @@ from privoxel.attacks.thresholds import best_threshold
 from privoxel.signals.table import PREDICTION, SignalTable
 
 FALSE_POSITIVES = 0.05
+BLOCK = 1 << 20
 
 
 class Sizes(NamedTuple):
@@ -45,10 +46,15 @@ def share_of_larger(scans: Sizes, population: Sizes, bandwidth: float | None = N
     if bandwidth is None:
         return np.asarray(1.0 - (first + last) / (2.0 * len(errors)))
     shares = np.empty(len(scans.errors))
-    for k, age in enumerate(scans.ages):
-        logs = -0.5 * ((population.ages[order] - age) / bandwidth) ** 2
-        weights = np.exp(logs - logs.max())  # the nearest person counts 1, however far away
-        shares[k] = 1.0 - 0.5 * (weights[: first[k]].sum() + weights[: last[k]].sum()) / weights.sum()
+    block = max(BLOCK // len(errors), 1)
+    for start in range(0, len(shares), block):
+        rows = slice(start, start + block)
+        logs = -0.5 * ((population.ages[order] - scans.ages[rows, None]) / bandwidth) ** 2
+        logs -= logs.max(axis=1, keepdims=True)  # the nearest person counts 1, however far away
+        below = np.zeros((len(logs), len(errors) + 1))
+        np.cumsum(np.exp(logs), axis=1, out=below[:, 1:])
+        passed = np.take_along_axis(below, np.column_stack([first[rows], last[rows]]), axis=1).sum(axis=1)
+        shares[rows] = 1.0 - 0.5 * passed / below[:, -1]
     return shares
 
 

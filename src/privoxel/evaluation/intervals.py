@@ -200,13 +200,16 @@ def participant_weights(evaluated: Evaluated, draws: int, rng: np.random.Generat
     for kind in np.unique(stratum):
         inside = np.flatnonzero(stratum == kind)
         counts[:, inside] = count_draws(len(inside), draws, rng)
-    return counts[:, codes]
+    is_one_scan_each = len(codes) == n_clusters and bool(np.all(codes[1:] > codes[:-1]))
+    return counts if is_one_scan_each else np.take(counts, codes, axis=1)
 
 
 def count_draws(size: int, draws: int, rng: np.random.Generator) -> FloatArray:
     """Return how often each of ``size`` comes up in ``size`` draws with replacement: draws × size."""
-    picks = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
-    return np.bincount(picks.ravel(), minlength=size * draws).reshape(draws, size).astype(np.float64)
+    counts = np.empty((draws, size))
+    for row, picks in zip(counts, rng.integers(size, size=(draws, size)), strict=True):
+        row[:] = np.bincount(picks, minlength=size)
+    return counts
 
 
 def bootstrap_draws(

@@ -75,7 +75,8 @@ def decide(inputs: VerdictInputs) -> Verdict:
     reasons = _warnings(inputs, estimate)
     if _ends(estimate)[0] > 0.5:
         if not _explained_by_covariates(inputs):
-            return _verdict(inputs, "leak shown", f"A leak is shown: {_ranking(inputs)}.", reasons)
+            sentence = f"A leak is shown: {_ranking(inputs)}{_beyond(inputs)}."
+            return _verdict(inputs, "leak shown", sentence, reasons)
         reasons.insert(0, _control_reason(inputs))
     if _ends(estimate)[1] < inputs.tolerated_auc:
         sentence = f"No leak above the limit of {_percent(inputs.tolerated_auc)}: {_ranking(inputs)}."
@@ -120,9 +121,25 @@ def _is_far(measured: float, stated: float, standard_error: float) -> bool:
 
 def _explained_by_covariates(inputs: VerdictInputs) -> bool:
     """Return whether covariates alone beat guessing and the attack is not shown to beat them."""
-    if inputs.control is None or not _ends(inputs.control)[0] > 0.5:
+    if not _control_beats_guessing(inputs):
         return False
     return inputs.excess is None or not _ends(inputs.excess)[0] > 0.0
+
+
+def _control_beats_guessing(inputs: VerdictInputs) -> bool:
+    return inputs.control is not None and _ends(inputs.control)[0] > 0.5
+
+
+def _beyond(inputs: VerdictInputs) -> str:
+    """Return what the attack reaches beyond covariates alone, "" where these only guess."""
+    if not _control_beats_guessing(inputs) or inputs.excess is None:
+        return ""
+    share = _percent((inputs.control and inputs.control.value) or 0.5)
+    value, (low, high) = inputs.excess.value or 0.0, _ends(inputs.excess)
+    return (
+        f"; age, sex and site alone reach {share}, so the excess over them counts: {100 * value:.0f} points "
+        f"({100 * inputs.excess.level:g} % interval {100 * low:.0f} to {100 * high:.0f})"
+    )
 
 
 def _warnings(inputs: VerdictInputs, estimate: Estimate) -> list[str]:

@@ -14,18 +14,25 @@ import numpy.typing as npt
 from privoxel.arrays import FloatArray
 from privoxel.evaluation.scored import Evaluated
 
+IndexArray = npt.NDArray[np.intp]
+ROUNDING = 1e-6
+SLACK, LEAST = 1.25, 200
+"""How far beyond a false-positive rate the highest scores are taken, as a factor and in scans."""
+
 
 class _Descent(NamedTuple):
     """One repeat from the highest score down, by class.
 
     ``members``, ``non_members``: scores, descending. ``member_weight``, ``non_member_weight``: weight of the
-    first k of them, k from 0 on: draws × (scans + 1).
+    first k of them, k from 0 on: draws × (scans + 1). ``totals``: weight of all members and of all
+    non-members, draws each; scores and weights may leave out the lowest.
     """
 
     members: FloatArray
     non_members: FloatArray
     member_weight: FloatArray
     non_member_weight: FloatArray
+    totals: tuple[FloatArray, FloatArray]
 
 
 def weighted_auc(evaluated: Evaluated, weights: FloatArray) -> FloatArray:
@@ -54,22 +61,54 @@ def weighted_tpr(evaluated: Evaluated, weights: FloatArray, fprs: FloatArray) ->
     The threshold is the lowest at which the false-positive rate does not exceed the stated one; scores that
     tie are called together and nothing is interpolated.
     """
-    return _mean_over_repeats([_tpr(descent, fprs) for descent in _descents(evaluated, weights)])
+    most = float(np.max(fprs))
+    return _mean_over_repeats([_tpr(descent, fprs) for descent in _tops(evaluated, weights, most)])
 
 
 def _descents(evaluated: Evaluated, weights: FloatArray) -> Iterator[_Descent]:
+    for orders, scores in _orders(evaluated):
+        running = [_running(weights, order) for order in orders]
+        totals = (running[0][:, -1], running[1][:, -1])
+        yield _Descent(scores[orders[0]], scores[orders[1]], running[0], running[1], totals)
+
+
+def _tops(evaluated: Evaluated, weights: FloatArray, fpr: float) -> Iterator[_Descent]:
+    """Yield the descents down to where every draw has passed the false-positive rate ``fpr``.
+
+    Of many scans a small rate needs only the highest; the rest is left out where no draw reaches it.
+    """
+    for (members, others), scores in _orders(evaluated):
+        cut = min(int(len(others) * fpr * SLACK) + LEAST, len(others))
+        totals = (_total(weights, members), _total(weights, others))
+        passed = _running(weights, others[:cut])
+        if cut < len(others) and not np.all(passed[:, -1] > totals[1] * fpr + ROUNDING):
+            cut = len(others)
+            passed = _running(weights, others)
+        lowest = scores[others[cut - 1]] if cut < len(others) else -np.inf
+        above = members[: int(np.searchsorted(-scores[members], -lowest, "right"))]
+        yield _Descent(scores[above], scores[others[:cut]], _running(weights, above), passed, totals)
+
+
+def _orders(evaluated: Evaluated) -> Iterator[tuple[tuple[IndexArray, IndexArray], FloatArray]]:
+    """Yield the rows of members and of non-members from the highest score down, and the scores, by repeat."""
     for scores in evaluated.scores:
         seen = ~np.isnan(scores)
         orders = []
         for group in (evaluated.members, ~evaluated.members):
             rows = np.flatnonzero(seen & group)
             orders.append(rows[np.argsort(-scores[rows], kind="stable")])
-        yield _Descent(*(scores[order] for order in orders), *(_running(weights, order) for order in orders))
+        yield (orders[0], orders[1]), scores
 
 
-def _running(weights: FloatArray, order: npt.NDArray[np.intp]) -> FloatArray:
+def _total(weights: FloatArray, rows: IndexArray) -> FloatArray:
+    chosen = np.zeros(weights.shape[1])
+    chosen[rows] = 1.0
+    return np.asarray(weights @ chosen)
+
+
+def _running(weights: FloatArray, order: IndexArray) -> FloatArray:
     total = np.zeros((len(weights), len(order) + 1))
-    np.cumsum(weights[:, order], axis=1, out=total[:, 1:])
+    np.cumsum(np.take(weights, order, axis=1), axis=1, out=total[:, 1:])
     return total
 
 
@@ -87,13 +126,14 @@ def _area(descent: _Descent) -> FloatArray:
 def _tpr(descent: _Descent, fprs: FloatArray) -> FloatArray:
     others = descent.non_member_weight
     # Weights are whole numbers: the margin only absorbs the rounding of rate × count.
-    limits = others[:, -1:] * fprs + 1e-6
+    limits = descent.totals[1][:, None] * fprs + ROUNDING
     taken = [np.searchsorted(row, limit, "right") - 1 for row, limit in zip(others, limits, strict=True)]
     # The threshold lies at the first non-member that is one too many; members that tie with it stay out.
     above = np.append(np.searchsorted(-descent.members, -descent.non_members, "left"), len(descent.members))
     hits = np.take_along_axis(descent.member_weight, above[np.stack(taken)], axis=1)
-    possible = (descent.member_weight[:, -1:] > 0.0) & (others[:, -1:] > 0.0)
-    return _shares(hits, np.where(possible, descent.member_weight[:, -1:], 0.0) * np.ones_like(hits))
+    members, non_members = (total[:, None] for total in descent.totals)
+    possible = (members > 0.0) & (non_members > 0.0)
+    return _shares(hits, np.where(possible, members, 0.0) * np.ones_like(hits))
 
 
 def _shares(parts: FloatArray, wholes: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from privoxel.attacks import ATTACKS, CONTROLS
+from privoxel.attacks import CONTROLS, get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.metrics import all_metrics, to_metric
 from privoxel.evaluation.results import AttackResult, CohortSummary, Results, Target
@@ -36,7 +36,7 @@ def assemble_results(
         config=config.to_dict(),
         cohort=cohort,
         targets=targets,
-        summary=summarise(real, config),
+        summary=summarise(real, config, targets),
         verdict=verdict_of(real, config),
         seconds=facts["seconds"],
     )
@@ -116,4 +116,4 @@ def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, confi
 def _described(name: str, config: RunConfig) -> Any:
     if name == COVARIATES_ONLY:
         return CONTROLS["covariates-only"]
-    return ATTACKS[config.attacks.primary if name == PSEUDO_MEMBERS else name]
+    return get_attack(config.attacks.primary if name == PSEUDO_MEMBERS else name)

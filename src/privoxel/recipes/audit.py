@@ -33,6 +33,7 @@ from privoxel.recipes.rewrite import read_results, rewrite_report
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
 from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.report import mid_slices, results_tsv, write_report
+from privoxel.report.card import card_markdown, privacy_card
 from privoxel.seeding import Streams
 from privoxel.store import RunFolder, atomic_path, open_run, write_json, write_text
 from privoxel.training.runtime import Runtime, choose_runtime
@@ -112,7 +113,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             cohort=summarise_cohort(cohort, folder),
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
-        report = _write_outputs(folder, results, _archive(judged, pictures))
+        report = write_outputs(folder, results, _archive(judged, pictures))
     return Outcome(results, report)
 
 
@@ -215,9 +216,13 @@ def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
     folder.record(designs=record)
 
 
-def _write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:
+def write_outputs(folder: RunFolder, results: Results, archive: Archive) -> Path:
+    """Write everything that a finished run leaves, and return the path of its report."""
     write_json(folder.path / "results.json", results.model_dump(mode="json"))
     write_text(folder.path / "results.tsv", results_tsv(results))
+    card = privacy_card(results)
+    write_json(folder.path / "privacy_card.json", card.model_dump(mode="json"))
+    write_text(folder.path / "privacy_card.md", card_markdown(card))
     with atomic_path(folder.path / "scores.npz") as temporary:
         archive.save(temporary)
     report = folder.path / "report.html"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
 from privoxel.evaluation.intervals import effective_participants
 from privoxel.evaluation.metrics import paired_auc_difference, to_metric
-from privoxel.evaluation.results import AttackSummary, Utility, Verdict
+from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import VerdictInputs, decide
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
@@ -19,10 +19,18 @@ from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
 
 
-def summarise(judged: Sequence[Judged], config: RunConfig) -> list[AttackSummary]:
-    """Return every attack and control averaged over the targets of each model."""
+def summarise(
+    judged: Sequence[Judged], config: RunConfig, known: Sequence[Target] = ()
+) -> list[AttackSummary]:
+    """Return every attack and control averaged over the targets of each model.
+
+    ``known`` holds targets whose estimates are made already: the only target of a model keeps them.
+    """
+    found = {target.name: target for target in known}
     return [
-        _summary(name, mine, config)
+        _alone(name, found[mine[0].plan.name])
+        if len(mine) == 1 and mine[0].plan.name in found
+        else _summary(name, mine, config)
         for mine in by_model(judged)
         for name in (*mine[0].scores.evaluated, *mine[0].scores.controls)
         if _all_have(mine, name)
@@ -45,6 +53,11 @@ def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackS
         for key, estimate in estimates.items()
     }
     return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+
+
+def _alone(name: str, target: Target) -> AttackSummary:
+    metrics = next(one.metrics for one in (*target.attacks, *target.controls) if one.name == name)
+    return AttackSummary(name=name, model=target.model, n_targets=1, metrics=metrics)
 
 
 def _all_have(targets: Sequence[Judged], name: str) -> bool:
@@ -101,7 +114,7 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         n_members=n_members,
         n_non_members=n_non_members,
         utility=_mean_utility([one.utility for one in targets]),
-        access=str(threat_model_of(ATTACKS[primary], config)),
+        access=str(threat_model_of(get_attack(primary), config)),
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
         control=_over(targets, COVARIATES_ONLY, config),

@@ -52,7 +52,12 @@ class Judged(NamedTuple):
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
     """Return the judged target of ``plan``, from the run folder where it was finished before."""
     mine = attacks_on(plan, attacks, workplace.config)
-    observed = observe(plan, mine, workplace)
+    return judge_observed(observe(plan, mine, workplace), mine, workplace)
+
+
+def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace) -> Judged:
+    """Return the judged target whose signals are known already."""
+    plan = observed.plan
     curve = tuple(TrainingPoint(**point._asdict()) for point in observed.curve)
     folder, step = workplace.folder, f"{plan.name}/attacks"
     kept = folder.path / "state" / plan.name / "scores.npz"
@@ -62,10 +67,10 @@ def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace)
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
         }
         return Judged(plan, curve, _utility(observed), scores, facts)
-    attacked, controls = _attack(observed, mine, workplace)
+    attacked, controls = _attack(observed, attacks, workplace)
     scores = _scores(observed, attacked, controls, workplace)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    Archive({plan.name: scores}).save(kept)
+    Archive({plan.name: scores}).save(kept, compress=False)
     facts = {
         name: AttackFacts(a.notes, a.n_leaked, round(a.seconds, 2))
         for name, a in (*attacked.items(), *controls.items())

@@ -11,13 +11,16 @@ WIDE = 78
 def summary_table(results: Results, *, width: int = WIDE) -> Table:
     """Return a table of every attack's main metrics, over all targets; a star marks the primary one.
 
-    Below ``WIDE`` columns only the AUC and the published accuracy are shown.
+    Below ``WIDE`` columns only the AUC and the published accuracy are shown, the latter where there is one.
     """
     table = Table(box=None, pad_edge=False, title=None)
     table.add_column("", no_wrap=True)
     is_wide = width >= WIDE
+    has_paper = any(metric.paper is not None for row in results.summary for metric in row.metrics.values())
     for heading in (
-        ("AUC (95 %)", "balanced acc.", "TPR@5%FPR", "paper") if is_wide else ("AUC (95 %)", "paper")
+        "AUC (95 %)",
+        *(("balanced acc.", "TPR@5%FPR") if is_wide else ()),
+        *(("paper",) if has_paper else ()),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for model in dict.fromkeys(row.model for row in results.summary):
@@ -25,7 +28,8 @@ def summary_table(results: Results, *, width: int = WIDE) -> Table:
         table.add_section()
         table.add_row(f"[bold]{model}[/bold] ({_targets(rows[0])})")
         for row in rows:
-            _add(table, row, results.verdict.primary_attack, is_wide=is_wide)
+            cells = _cells(row, results.verdict.primary_attack, is_wide=is_wide)
+            table.add_row(*(cells if has_paper else cells[:-1]))
     return table
 
 
@@ -33,13 +37,13 @@ def _targets(row: AttackSummary) -> str:
     return "1 target" if row.n_targets == 1 else f"{row.n_targets} targets"
 
 
-def _add(table: Table, row: AttackSummary, primary: str, *, is_wide: bool) -> None:
+def _cells(row: AttackSummary, primary: str, *, is_wide: bool) -> tuple[str, ...]:
     mark = " *" if row.name == primary else ""
     accuracy = row.metrics["balanced_accuracy"]
     rate = row.metrics[TRUE_POSITIVES].value
     middle = (_cell(accuracy), "–" if rate is None else f"{rate:.2f}") if is_wide else ()
     paper = "" if accuracy.paper is None else f"{accuracy.paper:.3f}"
-    table.add_row(f" {row.name}{mark}", _cell(row.metrics["auc"]), *middle, paper)
+    return f" {row.name}{mark}", _cell(row.metrics["auc"]), *middle, paper
 
 
 def _cell(metric: Metric) -> str:

@@ -71,10 +71,13 @@ class Workplace:
 
 
 class Observed(NamedTuple):
-    """A trained target: what it is, how training went, and its signals on members and non-members."""
+    """A target: what it is, how training went, and its signals on members and non-members.
+
+    ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years).
+    """
 
     plan: TargetPlan
-    model: AuditableModel
+    model: AuditableModel | None
     curve: tuple[Epoch, ...]
     train_age: float
     table: SignalTable
@@ -176,8 +179,8 @@ def _trained(
     return trained.curve, trained.snapshots
 
 
-def with_tail(attack: Attack, model: AuditableModel) -> Attack:
+def with_tail(attack: Attack, model: AuditableModel | None) -> Attack:
     """Return ``attack`` with a copy of the target's later layers if it is the one that builds on them."""
-    if attack.name != "activation":
+    if attack.name != "activation" or model is None:
         return attack
     return replace(attack, tail=model.tail("conv5"))  # type: ignore[type-var]

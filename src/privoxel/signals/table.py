@@ -6,8 +6,9 @@ error, years², with respect to the weight of the layer conv6, in the tensor's o
 ``activation:conv5``, ``projection:512`` (the whole gradient, projected to 512 numbers),
 ``product:NAME`` (the inner product of the whole gradient with a named direction), ``step:512`` (the mean
 gradient of a step of training, projected as ``projection:512`` is and the same for every scan) and
-``augmented:shift`` (predictions on moved copies of a scan, years; ``augmentation.py``). Signed and absolute
-error follow from prediction and age and are not stored.
+``augmented:shift`` (predictions on moved copies of a scan, years; ``augmentation.py``). ``stated-sd`` is the
+standard deviation (years) that a model states besides its prediction. Signed and absolute error follow from
+prediction and age and are not stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ PROJECTION = "projection:"
 PRODUCT = "product:"
 STEP = "step:"
 AUGMENTED = "augmented:"
+STATED_SD = "stated-sd"
 
 
 class Membership(IntEnum):

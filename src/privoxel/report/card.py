@@ -1,0 +1,185 @@
+"""The privacy card: what a release says of its audit, for machines (JSON) and for model cards (Markdown).
+
+It holds the verdict and the numbers behind it, never anything about a participant. The JSON schema is
+``privacy_card_schema()``, installed beside this module for other languages' readers.
+"""
+
+import json
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from privoxel.evaluation.results import AttackResult, Metric, Results, Target
+from privoxel.evaluation.verdict import DISCLAIMER
+from privoxel.report.wording import limits
+
+CARD_VERSION = "1.0"
+PUBLISHED = ("auc", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
+TITLES = {
+    "auc": "AUC",
+    "balanced_accuracy": "Balanced accuracy",
+    "tpr_at_fpr_0.01": "Members found at 1 % false alarms",
+    "tpr_at_fpr_0.05": "Members found at 5 % false alarms",
+}
+
+
+class Part(BaseModel):
+    """A part of a card: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interval(Part):
+    """A number with its interval, all fractions; null where the audit could not support one."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float = 0.95
+
+
+class Subject(Part):
+    """One audited model under one membership design; errors in years."""
+
+    name: str
+    model: str
+    members: int = Field(description="participants whose data trained the model")
+    non_members: int
+    mae_members: float
+    mae_non_members: float | None
+    mae_of_predicting_the_mean: float
+    primary_attack: dict[str, Interval]
+    covariates_only_auc: Interval | None = Field(
+        None,
+        description="what age, sex and site reach without the model; above 0.5 the groups differ as people",
+    )
+
+
+class PrivacyCard(Part):
+    """What a release may say of its membership-inference audit."""
+
+    schema_version: str = CARD_VERSION
+    tool: str
+    created: str
+    title: str
+    outcome: Literal["leak shown", "no leak above the limit", "inconclusive", "refused"]
+    statement: str
+    reasons: list[str]
+    primary_attack: str
+    access: str
+    auc: Interval | None = Field(description="of the verdict, over all subjects of the gravest model")
+    tolerated_auc: float
+    minimal_detectable_auc: float | None
+    attacks_run: list[str]
+    subjects: list[Subject]
+    limits: list[str]
+    disclaimer: str = DISCLAIMER
+
+
+def privacy_card(results: Results) -> PrivacyCard:
+    """Return the card of a finished audit."""
+    verdict = results.verdict
+    attacks = [attack for target in results.targets for attack in target.attacks]
+    primary = next((attack for attack in attacks if attack.name == verdict.primary_attack), None)
+    return PrivacyCard(
+        tool=f"privoxel {results.versions.get('privoxel', '')}".strip(),
+        created=results.created,
+        title=results.title,
+        outcome=verdict.outcome,
+        statement=verdict.sentence,
+        reasons=verdict.reasons,
+        primary_attack=verdict.primary_attack,
+        access="" if primary is None else primary.threat_model,
+        auc=_interval(verdict.auc),
+        tolerated_auc=verdict.tolerated_auc,
+        minimal_detectable_auc=verdict.minimal_detectable_auc,
+        attacks_run=list(dict.fromkeys(attack.name for attack in attacks)),
+        subjects=[_subject(target, verdict.primary_attack) for target in results.targets],
+        limits=[line for line in limits(results) if "this file" not in line],
+    )
+
+
+def _subject(target: Target, primary: str) -> Subject:
+    attack = _named(target.attacks, primary)
+    control = _named(target.controls, "covariates_only")
+    metrics = {} if attack is None else attack.metrics
+    found = {name: _interval(metrics.get(name)) for name in PUBLISHED}
+    return Subject(
+        name=target.name,
+        model=target.model,
+        members=target.n_members,
+        non_members=target.n_non_members,
+        mae_members=target.utility.members,
+        mae_non_members=target.utility.non_members,
+        mae_of_predicting_the_mean=target.utility.null,
+        primary_attack={name: interval for name, interval in found.items() if interval is not None},
+        covariates_only_auc=None if control is None else _interval(control.metrics.get("auc")),
+    )
+
+
+def _named(attacks: list[AttackResult], name: str) -> AttackResult | None:
+    return next((attack for attack in attacks if attack.name == name), None)
+
+
+def _interval(metric: Metric | None) -> Interval | None:
+    if metric is None:
+        return None
+    return Interval(value=metric.value, low=metric.low, high=metric.high, level=metric.level)
+
+
+def card_markdown(card: PrivacyCard) -> str:
+    """Return the card as a section for a model card (Hugging Face, MONAI Model Zoo)."""
+    lines = [
+        "## Privacy: membership-inference audit",
+        "",
+        f"**{card.outcome.capitalize()}.** {card.statement} *{card.disclaimer}*",
+        "",
+        f"| {card.primary_attack} ({card.access}) | " + " | ".join(s.name for s in card.subjects) + " |",
+        "|---" * (len(card.subjects) + 1) + "|",
+        *(_row(title, [s.primary_attack.get(key) for s in card.subjects]) for key, title in TITLES.items()),
+        _row("AUC of age, sex and site alone", [s.covariates_only_auc for s in card.subjects]),
+        "| Members, non-members | "
+        + " | ".join(f"{s.members}, {s.non_members}" for s in card.subjects)
+        + " |",
+        "| MAE of members, others, the mean (years) | "
+        + " | ".join(_errors(subject) for subject in card.subjects)
+        + " |",
+        "",
+        *(f"- {reason}" for reason in card.reasons),
+        f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict "
+        f"rests on `{card.primary_attack}`, chosen beforehand.",
+        *(f"- {line}" for line in card.limits),
+        "",
+        f"Audited with {card.tool}, {card.created[:10]}. Intervals are 95 % over participants.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(title: str, intervals: list[Interval | None]) -> str:
+    return f"| {title} | " + " | ".join(map(_cell, intervals)) + " |"
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None or interval.value is None:
+        return "not supported"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f} ({interval.low:.2f}-{interval.high:.2f})"
+
+
+def _errors(subject: Subject) -> str:
+    shown = (subject.mae_members, subject.mae_non_members, subject.mae_of_predicting_the_mean)
+    return ", ".join("n/a" if value is None else f"{value:.1f}" for value in shown)
+
+
+def privacy_card_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``privacy_card.json``."""
+    return PrivacyCard.model_json_schema()
+
+
+def shipped_card_schema() -> dict[str, Any]:
+    """Return the schema that is installed beside this module."""
+    text = files(__package__).joinpath("privacy_card.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
