@@ -140,6 +140,12 @@ class ReportConfig(Section):
     slices: Count = Field(
         4, description="simulated scans pictured; real ones only with --include-participants"
     )
+    smallest_group: Annotated[int, Field(ge=2)] = Field(
+        5, description="people a group must have to be shown; smaller ones are merged or left out"
+    )
+    prevalences: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.1, 0.01), description="shares of members among those tested, at which precision is stated"
+    )
 
 
 class PartitionConfig(Section):

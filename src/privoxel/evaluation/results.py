@@ -93,6 +93,63 @@ class AttackSummary(Record):
     metrics: dict[str, Metric]
 
 
+class ReliabilityBin(Record):
+    """One bin of the reliability diagram: mean stated probability, and the share of members among them."""
+
+    stated: float
+    share: float
+    low: float
+    high: float
+    participants: int
+
+
+class GroupLine(Record):
+    """Mean membership probability of the members in one group of at least k people."""
+
+    age_band: str
+    sex: str
+    site: str
+    participants: int
+    probability: float
+    low: float
+    high: float
+
+
+class Driver(Record):
+    """What goes with a member's probability: a rank correlation, or a difference between sites."""
+
+    name: str
+    title: str
+    measure: Literal["rank correlation", "difference of the mean"]
+    estimate: Metric
+    participants: int
+
+
+class RiskSummary(Record):
+    """How exposed the participants of one model are, in groups of at least ``smallest_group`` people.
+
+    Probabilities are the adversary's at even prior odds, calibrated on other participants;
+    ``reliability`` is at the evaluated share of members. Without a posterior ``reason`` says why.
+    """
+
+    model: str
+    attack: str
+    n_targets: int
+    n_members: int
+    n_non_members: int
+    smallest_group: int
+    reason: str = ""
+    mean_members: float | None = None
+    mean_non_members: float | None = None
+    sd_over_targets: float | None = Field(None, description="of a member's probability, mean over members")
+    above: dict[str, dict[str, Metric]] = Field(
+        {}, description="share of members and of non_members above each probability"
+    )
+    reliability: list[ReliabilityBin] = []
+    groups: list[GroupLine] = []
+    drivers: list[Driver] = []
+
+
 class Verdict(Record):
     """The answer in one sentence, and the numbers behind it."""
 
@@ -137,6 +194,7 @@ class Results(Record):
     targets: list[Target]
     summary: list[AttackSummary]
     verdict: Verdict
+    risk: list[RiskSummary] = Field([], description="one a model; who is who stays in participants_risk.tsv")
     seconds: dict[str, float] = {}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from privoxel.attacks import ATTACKS, CONTROLS
 from privoxel.config import RunConfig
 from privoxel.evaluation.metrics import all_metrics, to_metric
-from privoxel.evaluation.results import AttackResult, CohortSummary, Results, Target
+from privoxel.evaluation.results import AttackResult, CohortSummary, Results, RiskSummary, Target
 from privoxel.evaluation.scored import Evaluated
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
@@ -21,7 +21,12 @@ CONTROL_TITLES = {
 
 
 def assemble_results(
-    judged: Sequence[Judged], *, config: RunConfig, cohort: CohortSummary, facts: Mapping[str, Any]
+    judged: Sequence[Judged],
+    *,
+    config: RunConfig,
+    cohort: CohortSummary,
+    facts: Mapping[str, Any],
+    risk: Sequence[RiskSummary] = (),
 ) -> Results:
     """Return the results of a run; null targets appear as controls of the targets they stand beside."""
     targets = [_target(one, _null_beside(one, judged), config) for one in judged if not one.plan.is_null]
@@ -37,6 +42,7 @@ def assemble_results(
         targets=targets,
         summary=summarise(real, config),
         verdict=verdict_of(real, config),
+        risk=list(risk),
         seconds=facts["seconds"],
     )
 
