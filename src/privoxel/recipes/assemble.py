@@ -1,17 +1,31 @@
 """From judged targets to ``Results``: estimates with intervals, controls beside them, and a verdict."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privoxel.attacks import ATTACKS, CONTROLS
 from privoxel.config import RunConfig
 from privoxel.evaluation.metrics import all_metrics, to_metric
-from privoxel.evaluation.results import AttackResult, CohortSummary, Results, RiskSummary, Target
+from privoxel.evaluation.prevalence import precision_of
+from privoxel.evaluation.results import (
+    PRECISION,
+    AttackResult,
+    CohortSummary,
+    OtherScans,
+    Results,
+    RiskSummary,
+    Target,
+)
 from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.survival import restricted, surviving_share
+from privoxel.recipes.choosing import best_attacks
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.seeding import Streams
+
+logger = logging.getLogger(__name__)
 
 NULL_TARGET = "null_target"
 CONTROL_TITLES = {
@@ -42,6 +56,7 @@ def assemble_results(
         targets=targets,
         summary=summarise(real, config),
         verdict=verdict_of(real, config),
+        best=best_attacks(real, config),
         risk=list(risk),
         seconds=facts["seconds"],
     )
@@ -84,7 +99,33 @@ def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
         training=list(one.curve),
         attacks=attacks,
         controls=controls,
+        other_scans=_other_scans(one, config),
     )
+
+
+def _other_scans(one: Judged, config: RunConfig) -> list[OtherScans]:
+    """Return what survives of each attack that also ran on other scans of the same people."""
+    found = []
+    for name, other in one.scores.other_scans.items():
+        rng = Streams(config.seed).generator(f"bootstrap/other-scans/{one.plan.name}/{name}")
+        try:
+            survival = surviving_share(restricted(one.scores.evaluated[name], other.participants), other, rng)
+        except ValueError as error:
+            logger.warning("no surviving share of %s on %s: %s", name, one.plan.name, error)
+            continue
+        found.append(
+            OtherScans(
+                name=name,
+                title=ATTACKS[name].title,
+                threat_model=str(ATTACKS[name].threat_model),
+                n_members=other.n_members,
+                n_non_members=other.n_non_members,
+                trained_on=to_metric(survival.trained_on),
+                other_scan=to_metric(survival.other_scan),
+                share=to_metric(survival.share),
+            )
+        )
+    return found
 
 
 def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, config: RunConfig) -> AttackResult:
@@ -97,6 +138,9 @@ def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, confi
         metric: to_metric(estimate, paper=paper if metric == "balanced_accuracy" else None)
         for metric, estimate in all_metrics(evaluated, rng).items()
     }
+    if not is_control:
+        for prevalence in config.report.prevalences:
+            metrics[f"{PRECISION}{prevalence:g}"] = to_metric(precision_of(evaluated, prevalence))
     title = described.title
     if name in CONTROL_TITLES:
         title = CONTROL_TITLES[name]

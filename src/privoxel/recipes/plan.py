@@ -14,7 +14,7 @@ from torch import Tensor
 from privoxel.attacks import ATTACKS
 from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import Design
+from privoxel.cohort.splits import Design, training_rows
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.executor import one_thread
@@ -51,7 +51,8 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     with_shadows = {name for name, attack in ATTACKS.items() if needs_models(attack)}
     everything = known if config.shadows.count else known - with_shadows
     names = everything | (asked - {"all"}) if "all" in asked else asked
-    unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
+    besides = {config.attacks.primary, *config.attacks.null_target, *config.attacks.other_scans}
+    unknown = sorted((names | besides) - known)
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
@@ -62,11 +63,11 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
             f"[attacks] {', '.join(idle)} need shadow models, got none. "
             "Set [shadows] count, or leave them out."
         )
-    missing = {config.attacks.primary, *config.attacks.null_target} - names
+    missing = besides - names
     if missing:
         raise ConfigError(
-            f"[attacks] names need to include the primary and null-target attacks, got none called "
-            f"{', '.join(sorted(missing))}. Add them to names."
+            f"[attacks] names need to include the primary, null-target and other-scan attacks, got none "
+            f"called {', '.join(sorted(missing))}. Add them to names."
         )
     slices = [model.name for model in config.models if model.name != "cnn3d"]
     barred = sorted({config.attacks.primary, *config.attacks.null_target} & VOLUMETRIC_ONLY)
@@ -141,7 +142,7 @@ def needs_of(
     for plan in plans:
         pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
-        training = pace.seconds * epochs * len(cohort.rows_of(plan.trained_on))
+        training = pace.seconds * epochs * _trained(plan.trained_on, config, cohort)
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
@@ -151,13 +152,17 @@ def needs_of(
     for plan in shadowed.values():
         pace, design = paces[plan.model.name], shadow_design(plan, config)
         scans = sum(
-            len(cohort.rows_of(design.members(k))) * shadow_epochs(plan, config, k) for k in range(count)
+            _trained(design.members(k), config, cohort) * shadow_epochs(plan, config, k) for k in range(count)
         )
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
         disk += count * 4 * (pace.weights + _judged(plan, cohort))
         disk += pace.signal_bytes * len(cohort.rows_of(design.pool))
     return Needs(len(plans) + count * len(shadowed), seconds, core_seconds, disk)
+
+
+def _trained(participants: Sequence[str], config: RunConfig, cohort: Cohort) -> int:
+    return len(training_rows(cohort, participants, config.split.train_sessions))
 
 
 def _judged(plan: TargetPlan, cohort: Cohort) -> int:

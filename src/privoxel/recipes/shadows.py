@@ -20,6 +20,7 @@ from privoxel.arrays import IntArray
 from privoxel.attacks.base import Attack, fewest_references, needs_models, needs_one_shadow
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.shadow_design import ShadowDesign, balanced_design, population_design
+from privoxel.cohort.splits import training_scans
 from privoxel.config import ModelConfig, RunConfig, TrainingConfig
 from privoxel.errors import ConfigError
 from privoxel.executor import Finished, Job
@@ -82,6 +83,15 @@ class Shadows:
         if not needs_models(attack):
             return None
         return self.first if needs_one_shadow(attack) else self.references
+
+    def on(self, sessions: int | None, *, trained: bool) -> "Shadows":
+        """Return the same shadows on the first ``sessions`` sessions of everyone, or on the later ones."""
+        tables = [
+            None if table is None else table.select(training_scans(table.covariates, sessions) == trained)
+            for table in (self.references, self.first)
+        ]
+        references = self.references if tables[0] is None else tables[0]
+        return replace(self, references=references, first=tables[1])
 
 
 def shadow_design(plan: TargetPlan, config: RunConfig) -> ShadowDesign:
@@ -240,8 +250,8 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
         plan.model,
         training,
         cohort,
-        cohort.rows_of(design.members(k)),
-        cohort.rows_of([who for who in judged if who not in inside]),
+        workplace.training_rows(design.members(k)),
+        workplace.training_rows([who for who in judged if who not in inside]),
         _streams(plan, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
@@ -257,6 +267,7 @@ def _digest(plan: TargetPlan, design: ShadowDesign, workplace: Workplace) -> str
         plan.model.model_dump_json(),
         config.training.model_dump_json(),
         config.shadows.model_dump_json(),
+        config.split.train_sessions,
         workplace.cohort.fingerprint,
         design.pool,
         design.inside.tobytes(),
