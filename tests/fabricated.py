@@ -32,7 +32,7 @@ from privoxel.evaluation.results import (
 )
 from privoxel.evaluation.scored import Evaluated
 
-RATES = (0.01, 0.05, 0.1)
+RATES = (0.001, 0.01, 0.05, 0.1)
 
 
 class Recipe(NamedTuple):
