@@ -13,6 +13,9 @@ from privoxel.report.figures import Key, Picture
 from privoxel.report.svg import INK, MEMBER, RULE, new_axes, to_svg
 from privoxel.report.tables import DASH, Cell, Footnotes, metric_cell
 
+MOST_GROUPS = 10
+"""Groups shown at once; the others are folded away."""
+
 
 class PrecisionRow(NamedTuple):
     """How often a call is right where ``prevalence`` of those tested are members, and the same in people."""
@@ -49,6 +52,8 @@ class RiskPart(NamedTuple):
     picture: Picture | None
     above: list[AboveRow]
     groups: list[tuple[GroupLine, Cell]]
+    more_groups: list[tuple[GroupLine, Cell]]
+    spread: str
     drivers: list[DriverRow]
     footnotes: list[tuple[str, str]]
 
@@ -68,7 +73,9 @@ def _part(summary: RiskSummary, results: Results, place: int) -> RiskPart:
         sentence=_sentence(summary),
         picture=reliability_chart(summary, key=f"reliability{place}") if summary.reliability else None,
         above=_above(summary, footnotes),
-        groups=[(line, _probability(line)) for line in exposed_first],
+        groups=[(line, _probability(line)) for line in exposed_first[:MOST_GROUPS]],
+        more_groups=[(line, _probability(line)) for line in exposed_first[MOST_GROUPS:]],
+        spread=_spread(exposed_first),
         drivers=[_driver(one, footnotes) for one in summary.drivers],
         footnotes=footnotes.lines(),
     )
@@ -87,6 +94,15 @@ def _sentence(summary: RiskSummary) -> str:
             f"{100 * summary.sd_over_targets:.0f} points (SD)."
         )
     return text
+
+
+def _spread(exposed_first: Sequence[GroupLine]) -> str:
+    """Return whether any group stands out: whether the first one's interval clears the last one's."""
+    if len(exposed_first) < 2:
+        return ""
+    if exposed_first[0].low > exposed_first[-1].high:
+        return "The most and the least exposed groups differ by more than their intervals."
+    return "No group stands out: even the intervals of the first and the last overlap."
 
 
 def _above(summary: RiskSummary, footnotes: Footnotes) -> list[AboveRow]:
@@ -119,10 +135,18 @@ def _driver(driver: Driver, footnotes: Footnotes) -> DriverRow:
         cell = Cell(DASH, note=footnotes.mark(estimate.reason))
         return DriverRow(driver.title, driver.measure, cell, "", driver.participants)
     scale, digits, unit = (1, 2, "") if driver.measure == "rank correlation" else (100, 0, " points")
-    known = estimate.low is not None and estimate.high is not None
-    ends = f"{scale * (estimate.low or 0):+.{digits}f} to {scale * (estimate.high or 0):+.{digits}f}"
-    cell = Cell(f"{scale * estimate.value:+.{digits}f}{unit}", ends if known else "")
+    value, low, high = (
+        None if end is None else _signed(scale * end, digits)
+        for end in (estimate.value, estimate.low, estimate.high)
+    )
+    cell = Cell(f"{value}{unit}", "" if low is None or high is None else f"{low} to {high}")
     return DriverRow(driver.title, driver.measure, cell, _reading(driver), driver.participants)
+
+
+def _signed(value: float, digits: int) -> str:
+    """Return a number with its sign, zero without one."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def _reading(driver: Driver) -> str:
@@ -151,8 +175,8 @@ def precision_rows(target: Target, primary: str) -> list[PrecisionRow]:
 
 
 def _in_people(precision: float) -> str:
-    right = round(100 * precision)
-    return f"of 100 people named, {right} were members and {100 - right} were not"
+    people, shown = (100, "100") if precision >= 0.01 else (10_000, "10,000")
+    return f"of {shown} people named, about {people * precision:.0f} would be members"
 
 
 def reliability_chart(summary: RiskSummary, *, key: str) -> Picture:

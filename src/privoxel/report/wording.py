@@ -106,7 +106,7 @@ def group_name(line: GroupLine) -> str:
     """Return a group of people in words: "60-69, women, site A"."""
     if line.age_band == line.sex == line.site == "all other":
         return "everyone else"
-    sex = {"F": "women", "M": "men", "unknown": "sex unknown", "all other": "both sexes, rest"}
+    sex = {"F": "women", "M": "men", "unknown": "sex unknown", "all other": "all others"}
     site = "other sites" if line.site == "all other" else f"site {line.site}"
     parts = [line.age_band.replace("-", "–"), sex.get(line.sex, line.sex)]
     return ", ".join(parts if line.sex == "all other" else [*parts, site])
