@@ -11,12 +11,20 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from privoxel.evaluation.archive import Archive, TargetScores
+from privoxel.evaluation.metrics import to_metric
+from privoxel.evaluation.prevalence import precision_of
 from privoxel.evaluation.results import (
     AttackResult,
     AttackSummary,
+    BestAttack,
     CohortSummary,
+    Driver,
+    GroupLine,
     Metric,
+    OtherScans,
+    ReliabilityBin,
     Results,
+    RiskSummary,
     Target,
     TrainingPoint,
     Utility,
@@ -24,7 +32,7 @@ from privoxel.evaluation.results import (
 )
 from privoxel.evaluation.scored import Evaluated
 
-RATES = (0.01, 0.05, 0.1)
+RATES = (0.001, 0.01, 0.05, 0.1)
 
 
 class Recipe(NamedTuple):
@@ -106,6 +114,8 @@ class Fabrication:
     slices: int = 3
     simulated: bool = True
     null_metrics: bool = False
+    people: bool = False
+    sessions: bool = False
     title: str = "Fabricated audit of two brain-age models"
 
 
@@ -128,6 +138,8 @@ def fabricated_run(wanted: Fabrication | None = None) -> tuple[Results, Archive]
         targets=targets,
         summary=_summary(targets) if wanted.targets > 1 else [],
         verdict=_verdict(wanted, targets),
+        best=[_best(wanted, model, targets) for model in wanted.models] if wanted.people else [],
+        risk=[_risk(wanted, model, rng) for model in wanted.models] if wanted.people else [],
         seconds={"preparation": 41.2, "training": 388.7, "signals": 62.0, "attacks": 95.3},
     )
     return results, Archive(scores, *_pictures(wanted, rng))
@@ -207,13 +219,18 @@ def _metrics(evaluated: Evaluated, paper: float | None, *, null: bool) -> dict[s
     return found
 
 
-def _attack(recipe: Recipe, evaluated: Evaluated, model: str, *, null: bool) -> AttackResult:
+def _attack(
+    recipe: Recipe, evaluated: Evaluated, model: str, *, null: bool, precision: bool = False
+) -> AttackResult:
+    metrics = _metrics(evaluated, recipe.paper[model != "cnn3d"], null=null)
+    if precision:
+        metrics |= {f"precision_at_{p:g}": to_metric(precision_of(evaluated, p)) for p in (0.5, 0.01)}
     return AttackResult(
         name=recipe.name,
         title=recipe.title,
         threat_model=recipe.threat_model,
         signals=list(recipe.signals),
-        metrics=_metrics(evaluated, recipe.paper[model != "cnn3d"], null=null),
+        metrics=metrics,
         n_members=evaluated.n_members,
         n_non_members=evaluated.n_non_members,
         n_leaked=200,
@@ -247,8 +264,111 @@ def _target(name: str, model: str, scores: TargetScores, wanted: Fabrication) ->
         n_excluded=60,
         utility=Utility(members=inside, non_members=outside, null=6.24, gap=outside - inside),
         training=curve,
-        attacks=[_attack(r, scores.evaluated[r.name], model, null=null) for r in wanted.attacks],
+        attacks=[
+            _attack(r, scores.evaluated[r.name], model, null=null, precision=wanted.people)
+            for r in wanted.attacks
+        ],
         controls=[_attack(r, scores.controls[r.name], model, null=null) for r in CONTROLS],
+        other_scans=_other_scans(wanted) if wanted.sessions else [],
+    )
+
+
+def _other_scans(wanted: Fabrication) -> list[OtherScans]:
+    found = []
+    for place, recipe in enumerate(wanted.attacks[:3]):
+        value = 0.83 - 0.05 * place
+        share = Metric(value=0.34, low=0.21, high=0.46, method="paired participant bootstrap of a ratio")
+        if place == 2:
+            share = Metric(value=None, reason="with the trained-on scans no leak is shown")
+        found.append(
+            OtherScans(
+                name=recipe.name,
+                title=recipe.title,
+                threat_model=recipe.threat_model,
+                n_members=wanted.per_class,
+                n_non_members=wanted.per_class,
+                trained_on=Metric(value=value, low=value - 0.04, high=value + 0.04),
+                other_scan=Metric(value=0.61, low=0.56, high=0.66),
+                share=share,
+            )
+        )
+    return found
+
+
+def _best(wanted: Fabrication, model: str, targets: list[Target]) -> BestAttack:
+    same = [target for target in targets if target.model == model]
+    attack = max(same[0].attacks, key=lambda one: one.metrics["auc"].value or 0.0)
+    return BestAttack(
+        name=attack.name,
+        title=attack.title,
+        threat_model=attack.threat_model,
+        model=model,
+        n_targets=len(same),
+        candidates=len(wanted.attacks),
+        auc=Metric(value=0.84, low=0.79, high=0.88, method="simultaneous"),
+        p_value=0.001,
+    )
+
+
+def _risk(wanted: Fabrication, model: str, rng: np.random.Generator) -> RiskSummary:
+    stated = np.sort(rng.random(10))
+    bins = [
+        ReliabilityBin(stated=s, share=s, low=max(s - 0.1, 0), high=min(s + 0.1, 1), participants=60)
+        for s in stated
+    ]
+    bands = [f"{low}-{low + 9}" for low in (40, 50, 60, 70)]
+    groups = [
+        GroupLine(
+            age_band=band,
+            sex=sex,
+            site=site,
+            participants=int(rng.integers(5, 40)),
+            probability=float(p),
+            low=float(p - 0.06),
+            high=float(p + 0.06),
+        )
+        for band in bands
+        for sex, site, p in (("F", "A", rng.uniform(0.5, 0.8)), ("M", "all other", rng.uniform(0.5, 0.8)))
+    ]
+    shares = {
+        "members": {
+            "0.5": Metric(value=0.78, low=0.74, high=0.82),
+            "0.9": Metric(value=0.2, low=0.1, high=0.3),
+        },
+        "non_members": {
+            "0.5": Metric(value=0.24, low=0.2, high=0.29),
+            "0.9": Metric(value=None, reason="it would single out a group of fewer than 5 people"),
+        },
+    }
+    return RiskSummary(
+        model=model,
+        attack=wanted.attacks[0].name,
+        n_targets=wanted.targets,
+        n_members=wanted.per_class,
+        n_non_members=wanted.per_class,
+        smallest_group=5,
+        mean_members=0.66,
+        mean_non_members=0.34,
+        sd_over_targets=0.17 if wanted.targets > 1 else None,
+        above=shares,
+        reliability=bins,
+        groups=groups,
+        drivers=[
+            Driver(
+                name="age-distance",
+                title="Distance of the age from the members' mean age",
+                measure="rank correlation",
+                estimate=Metric(value=0.31, low=0.2, high=0.41),
+                participants=wanted.per_class,
+            ),
+            Driver(
+                name="site-A",
+                title="Site A against all others",
+                measure="difference of the mean",
+                estimate=Metric(value=-0.02, low=-0.06, high=0.02),
+                participants=40,
+            ),
+        ],
     )
 
 

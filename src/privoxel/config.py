@@ -58,6 +58,11 @@ class SplitConfig(Section):
     validation: Size = Field(0, description="held out for the training curve only")
     stratify: Literal["age"] | None = "age"
     designs: Positive = Field(1, description="independent random memberships, one target each")
+    train_sessions: Positive | None = Field(
+        None,
+        description="sessions of each person that train and are attacked; the others are what an adversary "
+        "may hold instead; default: all",
+    )
 
 
 class ModelConfig(Section):
@@ -177,6 +182,10 @@ class AttackConfig(Section):
         None, description="draws of the leaked set (reproduction: 5) or attackers (audit: 4)"
     )
     null_target: tuple[str, ...] = Field((), description="attacks run on the null target besides the primary")
+    other_scans: tuple[str, ...] = Field(
+        (),
+        description="attacks run on the sessions that did not train, besides the primary",
+    )
 
 
 class ReportConfig(Section):
@@ -186,6 +195,12 @@ class ReportConfig(Section):
     tolerated_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.6
     slices: Count = Field(
         4, description="simulated scans pictured; real ones only with --include-participants"
+    )
+    smallest_group: Annotated[int, Field(ge=2)] = Field(
+        5, description="people a group must have to be shown; smaller ones are merged or left out"
+    )
+    prevalences: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.1, 0.01), description="shares of members among those tested, at which precision is stated"
     )
 
 
@@ -241,6 +256,18 @@ class RunConfig(Section):
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError(f"models need distinct names, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_sessions_are_left(self) -> "RunConfig":
+        trained, sessions = self.split.train_sessions, self.cohort.sessions
+        if trained is not None and self.cohort.kind == "simulated" and trained >= sessions:
+            raise ValueError(
+                f"[split] train_sessions = {trained} needs more [cohort] sessions than that, got {sessions}; "
+                "raise them"
+            )
+        if self.attacks.other_scans and trained is None:
+            raise ValueError("[attacks] other_scans needs [split] train_sessions, got none; set it")
         return self
 
     def to_dict(self) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def test_numbers_are_the_golden_ones(results):
 
 
 def test_the_run_folder_holds_what_was_promised(finished):
-    for name in ("manifest.json", "config.toml", "results.json", "results.tsv", "report.html", "scores.npz"):
+    promised = ("manifest.json", "config.toml", "results.json", "results.tsv", "report.html", "scores.npz")
+    for name in (*promised, "participants_risk.tsv", "participants_risk.json"):
         assert (finished / name).stat().st_size > 0
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["complete"]
@@ -92,6 +93,24 @@ def test_every_attack_and_control_is_reported(results):
             "null_pseudo_members",
             "null_target:prediction-label",
         }
+
+
+def test_everyone_judged_is_in_the_table_for_the_owner_and_nobody_in_what_is_shown(finished, results):
+    table = pd.read_csv(finished / "participants_risk.tsv", sep="\t")
+    assert len(table) == 2 * (9 + 9)
+    assert table.participant_id.nunique() == 18
+    assert (finished / "participants_risk.tsv").stat().st_mode & 0o077 == 0
+    assert [summary.model for summary in results.risk] == ["cnn3d", "slice-mean"]
+    assert all("too few" in summary.reason for summary in results.risk)  # 3 + 3 are evaluated
+
+
+def test_the_best_attack_is_corrected_for_the_choice(results):
+    for best, target in zip(results.best, results.targets, strict=True):
+        assert best.candidates == len(target.attacks)
+        chosen = next(attack for attack in target.attacks if attack.name == best.name)
+        assert best.auc.value == pytest.approx(chosen.metrics["auc"].value)
+        assert best.auc.low <= chosen.metrics["auc"].low
+        assert best.auc.high >= chosen.metrics["auc"].high
 
 
 def test_published_values_stand_beside_the_measured_ones(results):
@@ -130,7 +149,7 @@ def test_worker_processes_change_no_number(monkeypatch, finished, tmp_path, resu
 def test_a_finished_run_is_found_again(monkeypatch, finished, capsys):
     before = (finished / "results.json").read_bytes()
     assert call(monkeypatch, "run", CONFIG, "-o", finished, "--resume", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["schema_version"] == "1.0"
+    assert json.loads(capsys.readouterr().out)["schema_version"] == "1.1"
     assert (finished / "results.json").read_bytes() == before
 
 

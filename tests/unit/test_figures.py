@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from privoxel.evaluation.archive import TargetScores
-from privoxel.evaluation.metrics import roc_curve
 from privoxel.evaluation.results import Metric, TrainingPoint
+from privoxel.evaluation.roc import roc_curve
 from privoxel.report.figures import (
     IntervalRow,
     age_chart,

@@ -15,11 +15,11 @@ from privoxel.evaluation.metrics import (
     minimal_detectable_auc,
     non_members_needed,
     paired_auc_difference,
-    roc_curve,
     to_metric,
     tpr_at_fpr,
 )
 from privoxel.evaluation.results import METRICS
+from privoxel.evaluation.roc import roc_curve
 from privoxel.evaluation.scored import Estimate, Evaluated
 from tests.scores import Design, normal_grid, one_repeat, simulate
 from tests.twins import metrics as twin

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from privoxel.evaluation.prevalence import precision_at
+from privoxel.evaluation.prevalence import precision_at, precision_of
+from tests.scores import Design, simulate
 
 BALANCED = {"hits": 40, "members": 100, "alarms": 10, "non_members": 100}
 
@@ -53,3 +54,20 @@ def test_the_interval_holds_the_truth_in_at_least_95_percent():
         )
         held.append(found.value is None or found.low <= truth <= found.high)
     assert sum(held) >= binom.ppf(1e-3, 1000, 0.95)
+
+
+def test_the_precision_of_an_attack_is_that_of_its_own_calls():
+    evaluated = simulate(Design(members=50, non_members=60, shift=1.2), np.random.default_rng(2))
+    called = evaluated.scores[0] > evaluated.thresholds[0]
+    hits, alarms = int(called[evaluated.members].sum()), int(called[~evaluated.members].sum())
+    expected = precision_at(hits=hits, members=50, alarms=alarms, non_members=60, prevalence=0.1)
+    found = precision_of(evaluated, 0.1)
+    assert found[:3] == pytest.approx(expected[:3])
+
+
+def test_over_repeats_the_rates_are_averaged_and_the_participants_counted_once():
+    design = Design(members=50, non_members=60, shift=1.2, repeats=4)
+    evaluated = simulate(design, np.random.default_rng(2))
+    one = simulate(Design(members=50, non_members=60, shift=1.2), np.random.default_rng(2))
+    assert precision_of(evaluated, 0.1)[:3] == pytest.approx(precision_of(one, 0.1)[:3])
+    assert "4 repeats" in precision_of(evaluated, 0.1).method

@@ -14,6 +14,7 @@ from privoxel.report.wording import (
     control_meanings,
     design_facts,
     flat,
+    group_name,
     sentence_of_rates,
 )
 from tests.fabricated import ATTACKS, CONTROLS, Fabrication, fabricated_run
@@ -21,6 +22,16 @@ from tests.fabricated import ATTACKS, CONTROLS, Fabrication, fabricated_run
 SMALL = Fabrication(attacks=ATTACKS[:2], per_class=40, repeats=2, slices=1)
 CASES = {
     "two attacks": SMALL,
+    "people": Fabrication(attacks=ATTACKS[:3], per_class=40, repeats=2, slices=0, people=True, sessions=True),
+    "people of eight targets": Fabrication(
+        targets=4,
+        models=("cnn3d", "slice-mean"),
+        per_class=40,
+        repeats=2,
+        people=True,
+        sessions=True,
+        slices=0,
+    ),
     "no gradient norms": Fabrication(attacks=ATTACKS[:2], per_class=40, repeats=2, gradient_norms=False),
     "no paper values": Fabrication(attacks=ATTACKS[:1], per_class=40, repeats=1),
     "refused": Fabrication(attacks=ATTACKS[:2], per_class=40, repeats=2, outcome="refused"),
@@ -328,3 +339,71 @@ def test_the_full_configuration_and_all_versions_are_printed(pages):
     assert all(f"{name} {version}" in text for name, version in results.versions.items())
     assert f"Seed {results.seed};" in text
     assert json.dumps(results.seed) in text
+
+
+def test_who_is_exposed_is_shown_in_groups_with_the_most_exposed_first(pages):
+    results, _ = fabricated_run(CASES["people"])
+    text = text_of(pages["people"])
+    shown = text[text.index("Who is most exposed") :]
+    names = [group_name(line) for line in sorted(results.risk[0].groups, key=lambda one: -one.probability)]
+    assert [shown.index(name) for name in names] == sorted(shown.index(name) for name in names)
+    assert "Can the adversary’s probabilities be believed?" in text
+    assert "for the owner of the cohort alone" in text
+    assert "it would single out a group of fewer than 5 people" in text
+    assert "the larger, the more exposed" in text
+    assert "no clear relation" in text
+    assert "Who is exposed" not in text_of(pages["two attacks"])
+
+
+def test_a_risk_that_cannot_be_stated_says_why():
+    results, archive = fabricated_run(CASES["people"])
+    none = results.risk[0].model_copy(
+        update={
+            "reason": "too few people",
+            "mean_members": None,
+            "reliability": [],
+            "groups": [],
+            "drivers": [],
+        }
+    )
+    text = text_of(render_report(results.model_copy(update={"risk": [none]}), archive))
+    assert "No probability is given: too few people." in text
+    assert "Who is most exposed" not in text
+
+
+def test_the_best_attack_is_named_only_with_its_corrected_interval(pages):
+    results, _ = fabricated_run(CASES["people"])
+    text = text_of(pages["people"])
+    assert f"{results.best[0].title} is the best of 3 attacks: AUC 0.84 (0.79–0.88)" in text
+    assert "p = 0.001" in text
+    assert "best of 3 rows is a selected maximum and overstates. TPR" not in text
+    eight = text_of(pages["people of eight targets"])
+    assert "over 4 targets: AUC 0.84" in eight
+
+
+def test_precision_is_said_in_people_for_the_primary_attack(pages):
+    text = text_of(pages["people"])
+    assert "How often an accusation is right" in text
+    assert "1 of 100 people" in text
+    assert re.search(r"of 100 people named, about \d+ would be members", text)
+    assert "precision" not in text_of(pages["two attacks"]).lower()
+
+
+def test_other_scans_stand_in_a_section_of_their_own(pages):
+    text = text_of(pages["people"])
+    assert "If the adversary holds another scan" in text
+    assert "34 % (21 to 46)" in text
+    assert "Membership shows in a scan that the model never saw." in text
+    assert "If the adversary holds another scan" not in text_of(pages["two attacks"])
+
+
+def test_the_rarest_rate_has_a_column_only_where_somebody_has_it():
+    results, archive = fabricated_run(SMALL)
+    attack = results.targets[0].attacks[0]
+    rate = attack.metrics["tpr_at_fpr_0.1"].model_copy(update={"value": 0.0123, "low": 0.01, "high": 0.02})
+    attack = attack.model_copy(update={"metrics": {**attack.metrics, "tpr_at_fpr_0.001": rate}})
+    target = results.targets[0].model_copy(update={"attacks": [attack, *results.targets[0].attacks[1:]]})
+    page = render_report(results.model_copy(update={"targets": [target]}), archive)
+    assert "TPR at 0.1 % FPR" in page
+    assert "1.2 %" in text_of(page)
+    assert "TPR at 0.1 % FPR" not in render_report(results, archive)

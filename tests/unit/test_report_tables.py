@@ -44,7 +44,7 @@ def test_numbers_come_back_from_the_table_unchanged():
 def test_what_is_missing_is_not_available_and_says_why():
     table = pd.read_csv(io.StringIO(results_tsv(RESULTS)), sep="\t", keep_default_na=False)
     missing = table[table["value"] == "n/a"]
-    assert set(missing["metric"]) == {"tpr_at_fpr_0.01", "tpr_at_fpr_0.05"}
+    assert set(missing["metric"]) == {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"}
     assert missing["reason"].str.contains("needs at least").all()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Evaluated
-from privoxel.evaluation.selection import best_of_many, held_out_best
+from privoxel.evaluation.selection import _null_areas, best_of_many, best_over_targets, held_out_best
 from tests.scores import Design, one_repeat, simulate
 
 
@@ -72,3 +72,65 @@ def test_attacks_on_other_scans_are_refused():
         best_of_many(attacks | {"works": moved}, np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one"):
         best_of_many({}, np.random.default_rng(0))
+
+
+def test_the_areas_under_exchange_are_those_of_the_plain_auc():
+    """Ranks times exchanged labels, against the AUC of each exchange computed anew."""
+    design = Design(members=9, non_members=12, shift=0.5, repeats=2, fraction=0.7, most_scans=2)
+    one = simulate(design, np.random.default_rng(8))
+    tied = replace(one, scores=one.scores.round(0))
+    found = _null_areas([one, tied], np.random.default_rng(3), 25)
+    rng = np.random.default_rng(3)
+    codes = np.unique(one.participants, return_inverse=True)[1]
+    member = np.array([one.members[codes == code][0] for code in range(codes.max() + 1)])
+    counts = np.stack([np.bincount(codes, weights=row) for row in ~np.isnan(one.scores)], axis=1)
+    strata = np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1)
+    for row in found:
+        exchanged = member.copy()
+        for stratum in np.unique(strata):
+            inside = np.flatnonzero(strata == stratum)
+            exchanged[inside] = member[rng.permutation(inside)]
+        for attack, area in zip((one, tied), row, strict=True):
+            assert area == pytest.approx(auc(replace(attack, members=exchanged[codes])).value)
+
+
+def targets_of(count: int, shift: float) -> list[dict[str, Evaluated]]:
+    rng = np.random.default_rng(6)
+    found = []
+    for _ in range(count):
+        noise = {f"noise{k}": one_repeat(rng.normal(size=40), rng.normal(size=40)) for k in range(4)}
+        found.append(noise | {"works": one_repeat(rng.normal(size=40) + shift, rng.normal(size=40))})
+    return found
+
+
+def test_over_targets_the_attack_that_works_in_all_of_them_is_chosen():
+    targets = targets_of(6, 0.8)
+    found = best_over_targets(targets, np.random.default_rng(0), draws=199)
+    assert (found.name, found.candidates) == ("works", 5)
+    assert found.p_value <= 0.01
+    assert found.auc.value == pytest.approx(np.mean([auc(one["works"]).value for one in targets]))
+    assert 0.5 < found.auc.low < found.auc.value
+    assert (found.auc.level, "Bonferroni over 5" in found.auc.method) == (0.95, True)
+
+
+def test_over_one_target_it_is_the_best_of_many():
+    (target,) = targets_of(1, 1.0)
+    one = best_over_targets([target], np.random.default_rng(0), draws=99)
+    assert one == best_of_many(target, np.random.default_rng(0), draws=99)
+
+
+def test_over_targets_nothing_is_found_where_nothing_works():
+    p_values = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        targets = [
+            {str(k): one_repeat(rng.normal(size=15), rng.normal(size=15)) for k in range(6)} for _ in range(3)
+        ]
+        p_values.append(best_over_targets(targets, rng, draws=99).p_value)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15
+    assert 0.3 < np.mean(p_values) < 0.7
+
+
+def test_targets_attacked_otherwise_are_refused():
+    with pytest.raises(ValueError, match="same attacks"):
+        best_over_targets([*targets_of(1, 0.0), {}], np.random.default_rng(0))

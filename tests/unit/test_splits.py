@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from privoxel.cohort.base import Covariates, ScanId
-from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER, Design, draw_design, membership_of
+from privoxel.cohort.splits import (
+    EXCLUDED,
+    MEMBER,
+    NON_MEMBER,
+    Design,
+    draw_design,
+    membership_of,
+    session_numbers,
+    training_scans,
+)
 from privoxel.errors import ConfigError
 from tests.conftest import make_cohort
 
@@ -114,3 +123,21 @@ def test_a_participant_cannot_be_in_two_groups():
 def test_a_design_of_another_cohort_is_refused():
     with pytest.raises(ConfigError, match="at least one non-member"):
         membership_of(Design(("000",), ("stranger",)), make_cohort(5).covariates)
+
+
+def visits(*scans: str) -> Covariates:
+    ids = tuple(ScanId(*scan.split("/")) for scan in scans)
+    n = len(ids)
+    return Covariates(ids, np.linspace(50, 70, n), np.repeat("F", n), np.repeat("A", n))
+
+
+def test_sessions_are_numbered_within_each_person_in_the_cohorts_order():
+    people = visits("a/1", "b/2", "a/3", "a/3/x", "b/1", "c", "a/1/y")
+    assert session_numbers(people).tolist() == [0, 0, 1, 1, 1, 0, 0]
+
+
+def test_the_first_sessions_train_and_without_a_number_all_do():
+    people = visits("a/1", "a/2", "a/3", "b/1", "c/2")
+    assert training_scans(people, 1).tolist() == [True, False, False, True, True]
+    assert training_scans(people, 2).tolist() == [True, True, False, True, True]
+    assert training_scans(people, None).all()

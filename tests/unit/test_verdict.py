@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from privoxel.evaluation.metrics import minimal_detectable_auc
-from privoxel.evaluation.results import Utility
+from privoxel.evaluation.metrics import minimal_detectable_auc, to_metric
+from privoxel.evaluation.results import BestAttack, Utility
 from privoxel.evaluation.scored import Estimate
-from privoxel.evaluation.verdict import DISCLAIMER, VerdictInputs, decide
+from privoxel.evaluation.verdict import DISCLAIMER, Candidate, VerdictInputs, decide
 
 WORKING = Utility(members=1.4, non_members=3.1, null=6.25, gap=1.7, stated=3.0)
 
@@ -157,3 +157,53 @@ def test_percentages_near_guessing_are_not_rounded_to_it():
 def test_a_limit_that_means_nothing_is_refused(limit):
     with pytest.raises(ValueError, match=r"tolerated_auc needs a value above 0\.5 and at most 1"):
         decide(inputs(QUIET, tolerated_auc=limit))
+
+
+def candidate(auc: Estimate, excess: Estimate | None = None) -> Candidate:
+    best = BestAttack(
+        name="tube",
+        title="Tube",
+        threat_model="black-box",
+        model="cnn3d",
+        n_targets=1,
+        candidates=12,
+        auc=to_metric(auc),
+        p_value=0.004,
+    )
+    return Candidate(best, auc, excess)
+
+
+@pytest.mark.parametrize("primary", [QUIET, UNSURE])
+def test_the_best_attack_with_its_wider_interval_may_show_the_leak_that_the_primary_did_not(primary):
+    verdict = decide(inputs(primary, best=candidate(estimate(0.7, 0.56, 0.82))))
+    assert verdict.outcome == "leak shown"
+    assert verdict.sentence == (
+        "A leak is shown, though not by the primary attack: the best of 12 attacks of the same access, "
+        "“Tube”, ranks a random member above a random non-member 70 % of the time (95 % interval 56 to 82 %, "
+        "widened for choosing the best; 50 % is guessing)."
+    )
+    assert verdict.auc.value == primary.value
+    assert verdict.best.name == "tube"
+
+
+def test_the_best_attack_shows_nothing_where_its_corrected_interval_reaches_guessing():
+    without, given = decide(inputs(QUIET)), decide(inputs(QUIET, best=candidate(estimate(0.6, 0.5, 0.7))))
+    assert given.outcome == without.outcome
+    assert given.sentence == without.sentence
+    assert any("The best of 12 attacks" in reason and "p = 0.004" in reason for reason in given.reasons)
+
+
+def test_what_covariates_explain_is_no_leak_of_the_best_attack_either():
+    shifted = estimate(0.63, 0.58, 0.68)
+    leaking = estimate(0.7, 0.6, 0.8)
+    explained = candidate(leaking, excess=estimate(0.02, -0.03, 0.07))
+    beyond = candidate(leaking, excess=estimate(0.09, 0.03, 0.15))
+    assert decide(inputs(QUIET, control=shifted, best=explained)).outcome == "no leak above the limit"
+    assert decide(inputs(QUIET, control=shifted, best=beyond)).outcome == "leak shown"
+
+
+def test_a_refused_verdict_names_no_best_attack():
+    broken = WORKING.model_copy(update={"members": 6.2})
+    verdict = decide(inputs(LEAK, utility=broken, best=candidate(LEAK)))
+    assert verdict.outcome == "refused"
+    assert not any("best of" in reason for reason in verdict.reasons)

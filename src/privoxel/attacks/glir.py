@@ -15,10 +15,12 @@ estimated from fewer scans than a network has weights; Ledoit & Wolf's (2004) sh
 conditioned. Background: a population, or leaked non-members, for leaked scans those of other folds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import log_ndtr
 
 from privoxel.arrays import FloatArray, IntArray
@@ -127,9 +129,15 @@ class GradientLikelihoodRatio:
                 background = fit_background(known[fit[~members[fit]]] if outside is None else outside)
                 return -step_log_p(gradients, mean, background, scans)
 
-            held_out += out_of_fold(
-                lambda fit, rows, scored=scored, known=known: scored(fit, known[rows]), folds
-            )
+            def held(
+                fit: IntArray,
+                rows: IntArray,
+                scored: Callable[..., FloatArray] = scored,
+                known: FloatArray = known,
+            ) -> FloatArray:
+                return scored(fit, known[rows])
+
+            held_out += out_of_fold(held, folds)
             scores += scored(np.arange(len(leaked)), unknown)
         return Scored(scores, best_threshold(held_out, members), (f"glir steps={len(steps)} scans={scans}",))
 
@@ -143,7 +151,7 @@ class GradientLikelihoodRatio:
         return folded(table.read(f"{STEP}{self.size}", snapshot=step)[:1], self.dimensions)[0]
 
 
-def folded(projections: FloatArray, dimensions: int) -> FloatArray:
+def folded(projections: npt.ArrayLike, dimensions: int) -> FloatArray:
     """Return ``projections`` (scans × numbers) summed to ``dimensions``: again sums of random signs.
 
     >>> folded(np.arange(6.0)[None], 2).tolist()

@@ -89,11 +89,11 @@ class InverseHessian:
             inside = known.rows(fit[members[fit]])
             return self._scores(scans, inside, others, damping=damping, rate=rate)
 
+        def held_out_with(damping: float, rate: float) -> FloatArray:
+            return out_of_fold(lambda fit, rows: scored(fit, known.rows(rows), damping, rate), folds)
+
         choices = list(product(self.dampings, self.rates))
-        held_out = [
-            out_of_fold(lambda fit, rows, c=choice: scored(fit, known.rows(rows), *c), folds)
-            for choice in choices
-        ]
+        held_out = [held_out_with(*choice) for choice in choices]
         best = int(np.argmax([auc_of(scores, members) for scores in held_out]))
         damping, rate = choices[best]
         scores = scored(np.arange(len(members)), unknown, damping, rate)

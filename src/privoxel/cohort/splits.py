@@ -8,8 +8,8 @@ from typing import Literal, final
 import numpy as np
 import numpy.typing as npt
 
-from privoxel.arrays import FloatArray, IntArray
-from privoxel.cohort.base import Covariates
+from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.cohort.base import Cohort, Covariates
 from privoxel.errors import ConfigError
 
 MEMBER = 1
@@ -127,6 +127,37 @@ def spread_evenly(sizes: Sequence[int], rng: np.random.Generator) -> IntArray:
     position = np.concatenate([(np.arange(size) + rng.random()) / max(size, 1) for size in sizes])
     labels = np.repeat(np.arange(len(sizes)), sizes)
     return labels[np.argsort(position, kind="stable")]
+
+
+def session_numbers(covariates: Covariates) -> IntArray:
+    """Return for each scan which of its participant's sessions it is of, from 0, in the cohort's order.
+
+    Several reconstructions of one session share its number.
+    """
+    seen: dict[str, list[str]] = {}
+    numbers = np.empty(len(covariates), dtype=np.int64)
+    for row, scan in enumerate(covariates.scans):
+        sessions = seen.setdefault(scan.participant, [])
+        if scan.session not in sessions:
+            sessions.append(scan.session)
+        numbers[row] = sessions.index(scan.session)
+    return numbers
+
+
+def training_scans(covariates: Covariates, sessions: int | None) -> BoolArray:
+    """Return a mask of the scans of each participant's first ``sessions`` sessions; of all scans for None.
+
+    These are what a model may be trained on; whether it is, depends on the participant's membership.
+    """
+    if sessions is None:
+        return np.ones(len(covariates), dtype=np.bool_)
+    return session_numbers(covariates) < sessions
+
+
+def training_rows(cohort: Cohort, participants: Sequence[str], sessions: int | None) -> IntArray:
+    """Return the rows of the scans that train a model on ``participants``, in cohort order."""
+    rows = cohort.rows_of(participants)
+    return rows[training_scans(cohort.covariates, sessions)[rows]]
 
 
 def membership_of(design: Design, covariates: Covariates) -> Int8Array:

@@ -22,7 +22,8 @@ class TargetScores:
     """Per-scan values of one target; all arrays are aligned.
 
     ``age``, ``prediction``: years. ``gradient_norm``: norm of the whole gradient of the squared error, NaN
-    where it was not extracted. ``evaluated`` and ``controls`` map an attack's name to its scores.
+    where it was not extracted. ``evaluated`` and ``controls`` map an attack's name to its scores;
+    ``other_scans`` to those on other scans of the same people, which have rows of their own.
     """
 
     age: FloatArray
@@ -32,6 +33,10 @@ class TargetScores:
     participants: IntArray
     evaluated: Mapping[str, Evaluated]
     controls: Mapping[str, Evaluated]
+    other_scans: Mapping[str, Evaluated] = field(default_factory=dict)
+
+
+KINDS = ("evaluated", "controls", "other_scans")
 
 
 @final
@@ -52,7 +57,7 @@ class Archive:
         for name, target in self.targets.items():
             for key in ("age", "prediction", "gradient_norm", "members", "participants"):
                 arrays[f"{name}/{key}"] = getattr(target, key)
-            for kind in ("evaluated", "controls"):
+            for kind in KINDS:
                 group: Mapping[str, Evaluated] = getattr(target, kind)
                 arrays[f"{name}/{kind}"] = np.array(list(group), dtype=np.str_)
                 for attack, result in group.items():
@@ -83,7 +88,7 @@ def _read_target(stored: Mapping[str, Any], name: str) -> TargetScores:
                     for key in ("scores", "thresholds", "members", "participants")
                 )
             )
-            for attack in stored[f"{name}/{kind}"]
+            for attack in stored.get(f"{name}/{kind}", ())
         }
 
     return TargetScores(
@@ -94,4 +99,5 @@ def _read_target(stored: Mapping[str, Any], name: str) -> TargetScores:
         participants=stored[f"{name}/participants"],
         evaluated=group("evaluated"),
         controls=group("controls"),
+        other_scans=group("other_scans"),
     )

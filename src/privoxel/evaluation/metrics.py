@@ -6,7 +6,6 @@ interval (see ``intervals``).
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -35,16 +34,6 @@ from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_auc, weighted_balanced_accuracy, weighted_hits, weighted_tpr
 
 TPR_PREFIX = "tpr_at_fpr_"
-
-
-class RocCurve(NamedTuple):
-    """Mean ROC curve over repeats on a grid of false-positive rates, with a pointwise band; fractions."""
-
-    fpr: FloatArray
-    tpr: FloatArray
-    low: FloatArray
-    high: FloatArray
-    level: float
 
 
 def auc(evaluated: Evaluated, level: float = 0.95) -> Estimate:
@@ -231,29 +220,6 @@ def _per_repeat(statistic: Statistic, evaluated: Evaluated) -> FloatArray:
         for row in range(len(evaluated.scores))
     )
     return np.concatenate([statistic(single, ones_like(single)) for single in singles])
-
-
-def roc_curve(
-    evaluated: Evaluated,
-    rng: np.random.Generator,
-    *,
-    points: int = 60,
-    draws: int = 300,
-    level: float = 0.95,
-) -> RocCurve:
-    """Return the mean ROC curve on a logarithmic grid of false-positive rates, with a pointwise band.
-
-    The grid runs from one non-member of a repeat to all of them; the band is a participant bootstrap's.
-    """
-    fprs = np.geomspace(1.0 / fewest_non_members(evaluated), 1.0, points)
-
-    def statistic(scored: Evaluated, weights: FloatArray) -> FloatArray:
-        return weighted_tpr(scored, weights, fprs)
-
-    tpr = statistic(evaluated, ones_like(evaluated))[0]
-    resampled = bootstrap_draws(statistic, evaluated, draws=min(draws, draws_for(evaluated)), rng=rng)
-    low, high = percentile_ends(resampled, level)
-    return RocCurve(fprs, tpr, np.minimum(low, tpr), np.maximum(high, tpr), level)
 
 
 def draws_for(evaluated: Evaluated) -> int:

@@ -6,8 +6,10 @@ A test set with as many members as non-members flatters every attack. Precision 
 
 import math
 
-from privoxel.evaluation.intervals import clopper_pearson
-from privoxel.evaluation.scored import Estimate
+from privoxel.evaluation.intervals import clopper_pearson, describe, effective_participants
+from privoxel.evaluation.metrics import ones_like
+from privoxel.evaluation.scored import Estimate, Evaluated
+from privoxel.evaluation.weighted import weighted_hits
 
 
 def precision_at(
@@ -40,13 +42,33 @@ def precision_at(
             f"precision_at needs counts within their totals and shares between 0 and 1, got {hits} of "
             f"{members}, {alarms} of {non_members}, prevalence {prevalence} and level {level}. Mend them."
         )
+    return _estimate((hits / members, members), (alarms / non_members, non_members), prevalence, level)
+
+
+def precision_of(evaluated: Evaluated, prevalence: float, *, level: float = 0.95) -> Estimate:
+    """Return the precision of an attack's calls at its own thresholds, at a ``prevalence`` (0-1) of members.
+
+    The two rates are means over repeats; their intervals are exact for the effective numbers of participants.
+    """
+    ones = ones_like(evaluated)
+    tpr = float(weighted_hits(evaluated, ones, True)[0])
+    fpr = 1.0 - float(weighted_hits(evaluated, ones, False)[0])
+    members, non_members = effective_participants(evaluated)
+    found = _estimate((tpr, members), (fpr, non_members), prevalence, level)
+    return found._replace(method=describe(found.method, evaluated))
+
+
+def _estimate(
+    called: tuple[float, float], accused: tuple[float, float], prevalence: float, level: float
+) -> Estimate:
+    """Return the precision from (rate, number of participants) of members and of non-members."""
     each = math.sqrt(level)
-    tpr, fpr = hits / members, alarms / non_members
-    tpr_low, tpr_high = clopper_pearson(tpr, members, each)
-    fpr_low, fpr_high = clopper_pearson(fpr, non_members, each)
+    tpr, fpr = called[0], accused[0]
+    tpr_low, tpr_high = clopper_pearson(tpr, called[1], each)
+    fpr_low, fpr_high = clopper_pearson(fpr, accused[1], each)
     low, high = _precision(tpr_low, fpr_high, prevalence), _precision(tpr_high, fpr_low, prevalence)
     method = f"exact binomial rates, prevalence {100 * prevalence:g} %"
-    if hits + alarms == 0:
+    if tpr + fpr <= 0.0:
         return Estimate(None, None, None, level, method, reason="nobody was called a member")
     return Estimate(_precision(tpr, fpr, prevalence), low, high, level, method)
 

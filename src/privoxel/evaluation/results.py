@@ -10,9 +10,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
-METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1")
+METRICS = (
+    "balanced_accuracy",
+    "auc",
+    "tpr_at_fpr_0.001",
+    "tpr_at_fpr_0.01",
+    "tpr_at_fpr_0.05",
+    "tpr_at_fpr_0.1",
+)
+PRECISION = "precision_at_"
+"""Metrics of attacks alone: how often a call is right, at the prevalence that follows in the name."""
 
 
 class Record(BaseModel):
@@ -69,6 +78,23 @@ class TrainingPoint(Record):
     validation_mae: float | None = None
 
 
+class OtherScans(Record):
+    """What one attack reaches with the trained-on scans, and with other scans of the same people.
+
+    ``share``: (AUC - ½) with the other scans over that with the trained-on ones; null where the latter shows
+    no leak. Both are of the people who have other scans.
+    """
+
+    name: str
+    title: str
+    threat_model: str
+    n_members: int
+    n_non_members: int
+    trained_on: Metric
+    other_scan: Metric
+    share: Metric
+
+
 class Target(Record):
     """One audited model under one membership design."""
 
@@ -82,6 +108,7 @@ class Target(Record):
     training: list[TrainingPoint] = []
     attacks: list[AttackResult]
     controls: list[AttackResult]
+    other_scans: list[OtherScans] = []
 
 
 class AttackSummary(Record):
@@ -91,6 +118,79 @@ class AttackSummary(Record):
     model: str
     n_targets: int
     metrics: dict[str, Metric]
+
+
+class BestAttack(Record):
+    """The best of ``candidates`` attacks on one model, its interval and p-value corrected for the choice.
+
+    ``p_value`` is one-sided, against "none of them ranks members above non-members".
+    """
+
+    name: str
+    title: str
+    threat_model: str
+    model: str
+    n_targets: int
+    candidates: int
+    auc: Metric
+    p_value: float
+
+
+class ReliabilityBin(Record):
+    """One bin of the reliability diagram: mean stated probability, and the share of members among them."""
+
+    stated: float
+    share: float
+    low: float
+    high: float
+    participants: int
+
+
+class GroupLine(Record):
+    """Mean membership probability of the members in one group of at least k people."""
+
+    age_band: str
+    sex: str
+    site: str
+    participants: int
+    probability: float
+    low: float
+    high: float
+
+
+class Driver(Record):
+    """What goes with a member's probability: a rank correlation, or a difference between sites."""
+
+    name: str
+    title: str
+    measure: Literal["rank correlation", "difference of the mean"]
+    estimate: Metric
+    participants: int
+
+
+class RiskSummary(Record):
+    """How exposed the participants of one model are, in groups of at least ``smallest_group`` people.
+
+    Probabilities are the adversary's at even prior odds, calibrated on other participants;
+    ``reliability`` is at the evaluated share of members. Without a posterior ``reason`` says why.
+    """
+
+    model: str
+    attack: str
+    n_targets: int
+    n_members: int
+    n_non_members: int
+    smallest_group: int
+    reason: str = ""
+    mean_members: float | None = None
+    mean_non_members: float | None = None
+    sd_over_targets: float | None = Field(None, description="of a member's probability, mean over members")
+    above: dict[str, dict[str, Metric]] = Field(
+        {}, description="share of members and of non_members above each probability"
+    )
+    reliability: list[ReliabilityBin] = []
+    groups: list[GroupLine] = []
+    drivers: list[Driver] = []
 
 
 class Verdict(Record):
@@ -103,6 +203,7 @@ class Verdict(Record):
     auc: Metric | None
     minimal_detectable_auc: float | None
     tolerated_auc: float
+    best: BestAttack | None = Field(None, description="best attack of no more access than the primary one")
 
 
 class CohortSummary(Record):
@@ -137,6 +238,8 @@ class Results(Record):
     targets: list[Target]
     summary: list[AttackSummary]
     verdict: Verdict
+    best: list[BestAttack] = Field([], description="best of all attacks, one a model, over its targets")
+    risk: list[RiskSummary] = Field([], description="one a model; who is who stays in participants_risk.tsv")
     seconds: dict[str, float] = {}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from privoxel.arrays import BoolArray, FloatArray, as_mask, as_vector
-from privoxel.evaluation.intervals import clopper_pearson
+from privoxel.evaluation.intervals import clopper_pearson, t_quantile
 
 _STEPS = 100
 _PENALTY = 1e-3
@@ -44,13 +44,18 @@ class Stability(NamedTuple):
 
 
 class GroupRisk(NamedTuple):
-    """One line of the public summary; ``size`` participants, none fewer than k."""
+    """One line of the public summary; ``size`` participants, none fewer than k.
+
+    ``low`` and ``high`` bound the mean posterior by Student's t, within 0 and 1.
+    """
 
     age_band: str
     sex: str
     site: str
     size: int
     mean_posterior: float
+    low: float
+    high: float
 
 
 def membership_posterior(
@@ -157,9 +162,13 @@ def k_anonymous_summary(
     if left:
         smallest = min(shown, key=lambda label: (len(shown[label]), label))
         shown[_masked(smallest, 0)] = shown.pop(smallest) + left
-    return tuple(
-        GroupRisk(*label, len(rows), float(np.mean(posterior[rows]))) for label, rows in sorted(shown.items())
-    )
+    return tuple(_group(label, posterior[rows]) for label, rows in sorted(shown.items()))
+
+
+def _group(label: tuple[str, str, str], posterior: FloatArray) -> GroupRisk:
+    size, mean = len(posterior), float(posterior.mean())
+    reach = t_quantile(0.95, size - 1) * float(posterior.std(ddof=1)) / np.sqrt(size)
+    return GroupRisk(*label, size, mean, max(mean - reach, 0.0), min(mean + reach, 1.0))
 
 
 def _masked(label: tuple[str, str, str], kept: int) -> tuple[str, str, str]:

@@ -7,16 +7,17 @@ judge each other's teachers (``reciprocity``). ``held_out_best`` chooses on one 
 measures on the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.evaluation.combine import over_targets
 from privoxel.evaluation.intervals import auc_contributions, cluster_codes
 from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Estimate, Evaluated
-from privoxel.evaluation.weighted import weighted_auc
 
 _FLOOR = 1e-9
 
@@ -75,6 +76,44 @@ def best_of_many(
     )
 
 
+def best_over_targets(
+    targets: Sequence[Mapping[str, Evaluated]],
+    rng: np.random.Generator,
+    *,
+    draws: int = 999,
+    level: float = 0.95,
+) -> Best:
+    """Return the attack of the largest standardised mean AUC over targets, corrected for the choice.
+
+    With one target this is ``best_of_many``. With several the memberships are exchanged within each target
+    for the max-T p-value, and the interval is that over targets × participants at the level that Bonferroni
+    leaves to each attack. Participants' codes must be common to all targets.
+
+    Raises:
+        ValueError: as ``best_of_many``, or if the targets were not attacked alike.
+    """
+    if not targets or any(list(target) != list(targets[0]) for target in targets):
+        raise ValueError(
+            f"best_over_targets needs targets with the same attacks, got {len(targets)} targets. "
+            "Keep the attacks they share."
+        )
+    if len(targets) == 1:
+        return best_of_many(targets[0], rng, draws=draws, level=level)
+    names = list(targets[0])
+    for target in targets:
+        _check_alike(list(target.values()))
+    means = [np.mean([auc_contributions(target[name]).auc.mean() for target in targets]) for name in names]
+    null = np.mean([_null_areas(list(target.values()), rng, draws) for target in targets], axis=0)
+    spread = np.maximum(null.std(axis=0), _FLOOR)
+    reached, largest = (np.array(means) - 0.5) / spread, ((null - 0.5) / spread).max(axis=1)
+    chosen = int(reached.argmax())
+    p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
+    each = 1.0 - (1.0 - level) / len(names)
+    found = over_targets([target[names[chosen]] for target in targets], "auc", rng=rng, level=each)
+    method = f"Bonferroni over {len(names)} attacks: {found.method}"
+    return Best(names[chosen], found._replace(level=level, method=method), p_value, len(names))
+
+
 def held_out_best(
     attacks: Mapping[str, Evaluated], rng: np.random.Generator, *, draws: int = 999, level: float = 0.95
 ) -> Best:
@@ -120,18 +159,20 @@ def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -
     strata = _strata(scored[0], codes)
     member = np.zeros(int(codes.max()) + 1, dtype=np.bool_)
     member[codes] = scored[0].members
-    areas = np.empty((draws, len(scored)))
-    ones = np.ones((1, len(codes)))
-    for row in areas:
+    labels = np.empty((draws, len(codes)))
+    for row in labels:
         exchanged = member.copy()
         for stratum in np.unique(strata):
             inside = np.flatnonzero(strata == stratum)
             exchanged[inside] = member[rng.permutation(inside)]
-        labels = exchanged[codes]
-        row[:] = [
-            weighted_auc(Evaluated(one.scores, one.thresholds, labels, one.participants), ones)[0]
-            for one in scored
-        ]
+        row[:] = exchanged[codes]
+    areas = np.zeros((draws, len(scored)))
+    for repeat, seen in enumerate(~np.isnan(scored[0].scores)):
+        ranks = np.column_stack([stats.rankdata(one.scores[repeat, seen]) for one in scored])
+        # The exchange keeps the number of members of every repeat.
+        m = int(scored[0].members[seen].sum())
+        n = int(seen.sum()) - m
+        areas += (labels[:, seen] @ ranks - m * (m + 1) / 2.0) / (m * n * len(scored[0].scores))
     return areas
 
 

@@ -58,6 +58,18 @@ def surviving_share(
     return Survival(*estimates, Estimate(value, low_end, high_end, level, method))
 
 
+def restricted(evaluated: Evaluated, participants: IntArray) -> Evaluated:
+    """Return ``evaluated`` on the scans of ``participants`` (codes) alone.
+
+    Raises:
+        ValueError: if a repeat then evaluates no member or no non-member.
+    """
+    kept = np.isin(evaluated.participants, participants)
+    return Evaluated(
+        evaluated.scores[:, kept], evaluated.thresholds, evaluated.members[kept], evaluated.participants[kept]
+    )
+
+
 def _share(trained_on: Evaluated, other_scan: Evaluated, first: FloatArray, second: FloatArray) -> FloatArray:
     """Return the share of each draw, NaN where the first AUC is exactly one half."""
     above = weighted_auc(trained_on, first) - 0.5

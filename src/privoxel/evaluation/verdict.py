@@ -7,10 +7,10 @@ looks like perfect privacy.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, NamedTuple, final
 
 from privoxel.evaluation.metrics import minimal_detectable_auc, to_metric
-from privoxel.evaluation.results import Utility, Verdict
+from privoxel.evaluation.results import BestAttack, Utility, Verdict
 from privoxel.evaluation.scored import Estimate
 
 Outcome = Literal["leak shown", "no leak above the limit", "inconclusive", "refused"]
@@ -27,6 +27,17 @@ STANDARD_ERRORS = 2.0
 """A difference between two MAEs must exceed this many standard errors to count."""
 
 
+class Candidate(NamedTuple):
+    """The best attack of no more access than the primary one; ``auc`` is corrected for the choice.
+
+    ``excess``: paired difference of its AUC and that of covariates only.
+    """
+
+    best: BestAttack
+    auc: Estimate
+    excess: Estimate | None = None
+
+
 @final
 @dataclass(frozen=True)
 class VerdictInputs:
@@ -37,7 +48,8 @@ class VerdictInputs:
     effective numbers. ``utility``: mean absolute errors in years; ``members_mae_se``,
     ``non_members_mae_se``: their standard errors. ``control``: AUC from covariates only; ``excess``: paired
     difference of the attack's AUC and that control's. ``null``: AUC between two halves of the non-members.
-    ``tolerated_auc``: the limit below which a leak is tolerated.
+    ``tolerated_auc``: the limit below which a leak is tolerated. ``best``: None where the primary attack is
+    the only one of its access.
     """
 
     primary_attack: str
@@ -52,6 +64,7 @@ class VerdictInputs:
     excess: Estimate | None = None
     null: Estimate | None = None
     tolerated_auc: float = 0.6
+    best: Candidate | None = None
 
 
 def decide(inputs: VerdictInputs) -> Verdict:
@@ -59,7 +72,9 @@ def decide(inputs: VerdictInputs) -> Verdict:
 
     Refused where the model seems not to work or there is nobody to compare with. A leak is shown
     when the AUC's interval lies above 0.5 and, if covariates alone beat guessing, the excess over them lies
-    above 0. No leak above the limit when the interval lies below ``tolerated_auc``. Otherwise inconclusive.
+    above 0. Where the primary attack shows none, the best attack of no more access is asked the same, with
+    its interval corrected for the choice. No leak above the limit when the primary attack's interval lies
+    below ``tolerated_auc``. Otherwise inconclusive.
 
     Raises:
         ValueError: if ``tolerated_auc`` does not lie between 0.5 and 1.
@@ -74,10 +89,12 @@ def decide(inputs: VerdictInputs) -> Verdict:
         return _verdict(inputs, "refused", f"No verdict is given: {refusals[0]}.", refusals)
     reasons = _warnings(inputs, estimate)
     if _ends(estimate)[0] > 0.5:
-        if not _explained_by_covariates(inputs):
+        if not _explained_by_covariates(inputs.control, inputs.excess):
             sentence = f"A leak is shown: {_ranking(inputs)}{_beyond(inputs)}."
             return _verdict(inputs, "leak shown", sentence, reasons)
         reasons.insert(0, _control_reason(inputs))
+    if inputs.best is not None and _best_leaks(inputs.best, inputs.control):
+        return _verdict(inputs, "leak shown", _best_sentence(inputs.best), reasons)
     if _ends(estimate)[1] < inputs.tolerated_auc:
         sentence = f"No leak above the limit of {_percent(inputs.tolerated_auc)}: {_ranking(inputs)}."
         return _verdict(inputs, "no leak above the limit", sentence, reasons)
@@ -119,20 +136,44 @@ def _is_far(measured: float, stated: float, standard_error: float) -> bool:
     return outside and abs(measured - stated) > STANDARD_ERRORS * standard_error
 
 
-def _explained_by_covariates(inputs: VerdictInputs) -> bool:
+def _explained_by_covariates(control: Estimate | None, excess: Estimate | None) -> bool:
     """Return whether covariates alone beat guessing and the attack is not shown to beat them."""
-    if not _control_beats_guessing(inputs):
+    if not _beats_guessing(control):
         return False
-    return inputs.excess is None or not _ends(inputs.excess)[0] > 0.0
+    return excess is None or not _ends(excess)[0] > 0.0
 
 
-def _control_beats_guessing(inputs: VerdictInputs) -> bool:
-    return inputs.control is not None and _ends(inputs.control)[0] > 0.5
+def _best_leaks(candidate: Candidate, control: Estimate | None) -> bool:
+    above = _ends(candidate.auc)[0] > 0.5
+    return above and not _explained_by_covariates(control, candidate.excess)
+
+
+def _best_sentence(candidate: Candidate) -> str:
+    best, auc = candidate.best, candidate.auc
+    return (
+        f"A leak is shown, though not by the primary attack: the best of {best.candidates} attacks of the "
+        f"same access, “{best.title}”, ranks a random member above a random non-member "
+        f"{_percent(auc.value or 0.0)} of the time ({_interval(auc)}, widened for choosing the best; 50 % is "
+        "guessing)."
+    )
+
+
+def _best_reason(candidate: Candidate, primary: str) -> str:
+    best, auc = candidate.best, candidate.auc
+    which = "the primary attack itself" if best.name == primary else f"“{best.title}”"
+    return (
+        f"The best of {best.candidates} attacks of the same access is {which}, AUC {auc.value or 0.0:.2f} "
+        f"({_interval(auc)}, widened for choosing the best; p = {best.p_value:.3f})"
+    )
+
+
+def _beats_guessing(control: Estimate | None) -> bool:
+    return control is not None and _ends(control)[0] > 0.5
 
 
 def _beyond(inputs: VerdictInputs) -> str:
     """Return what the attack reaches beyond covariates alone, "" where these only guess."""
-    if not _control_beats_guessing(inputs) or inputs.excess is None:
+    if not _beats_guessing(inputs.control) or inputs.excess is None:
         return ""
     share = _percent((inputs.control and inputs.control.value) or 0.5)
     value, (low, high) = inputs.excess.value or 0.0, _ends(inputs.excess)
@@ -214,6 +255,8 @@ def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: li
             f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
         )
         reasons = [*reasons, power]
+    if inputs.best is not None and outcome != "refused":
+        reasons = [*reasons, _best_reason(inputs.best, inputs.primary_attack)]
     return Verdict(
         outcome=outcome,
         sentence=sentence,
@@ -222,4 +265,5 @@ def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: li
         auc=None if inputs.auc is None else to_metric(inputs.auc),
         minimal_detectable_auc=detectable,
         tolerated_auc=inputs.tolerated_auc,
+        best=None if inputs.best is None else inputs.best.best,
     )

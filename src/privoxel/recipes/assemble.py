@@ -1,18 +1,32 @@
 """From judged targets to ``Results``: estimates with intervals, controls beside them, and a verdict."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privoxel.attacks import CONTROLS, get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.metrics import all_metrics, to_metric
-from privoxel.evaluation.results import AttackResult, CohortSummary, Results, Target
+from privoxel.evaluation.prevalence import precision_of
+from privoxel.evaluation.results import (
+    PRECISION,
+    AttackResult,
+    CohortSummary,
+    OtherScans,
+    Results,
+    RiskSummary,
+    Target,
+)
 from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.survival import restricted, surviving_share
+from privoxel.recipes.choosing import best_attacks
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
+
+logger = logging.getLogger(__name__)
 
 NULL_TARGET = "null_target"
 CONTROL_TITLES = {
@@ -22,7 +36,12 @@ CONTROL_TITLES = {
 
 
 def assemble_results(
-    judged: Sequence[Judged], *, config: RunConfig, cohort: CohortSummary, facts: Mapping[str, Any]
+    judged: Sequence[Judged],
+    *,
+    config: RunConfig,
+    cohort: CohortSummary,
+    facts: Mapping[str, Any],
+    risk: Sequence[RiskSummary] = (),
 ) -> Results:
     """Return the results of a run; null targets appear as controls of the targets they stand beside."""
     targets = [_target(one, _null_beside(one, judged), config) for one in judged if not one.plan.is_null]
@@ -38,6 +57,8 @@ def assemble_results(
         targets=targets,
         summary=summarise(real, config, targets),
         verdict=verdict_of(real, config),
+        best=best_attacks(real, config),
+        risk=list(risk),
         seconds=facts["seconds"],
     )
 
@@ -79,7 +100,33 @@ def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
         training=list(one.curve),
         attacks=attacks,
         controls=controls,
+        other_scans=_other_scans(one, config),
     )
+
+
+def _other_scans(one: Judged, config: RunConfig) -> list[OtherScans]:
+    """Return what survives of each attack that also ran on other scans of the same people."""
+    found = []
+    for name, other in one.scores.other_scans.items():
+        rng = Streams(config.seed).generator(f"bootstrap/other-scans/{one.plan.name}/{name}")
+        try:
+            survival = surviving_share(restricted(one.scores.evaluated[name], other.participants), other, rng)
+        except ValueError as error:
+            logger.warning("no surviving share of %s on %s: %s", name, one.plan.name, error)
+            continue
+        found.append(
+            OtherScans(
+                name=name,
+                title=get_attack(name).title,
+                threat_model=str(get_attack(name).threat_model),
+                n_members=other.n_members,
+                n_non_members=other.n_non_members,
+                trained_on=to_metric(survival.trained_on),
+                other_scan=to_metric(survival.other_scan),
+                share=to_metric(survival.share),
+            )
+        )
+    return found
 
 
 def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, config: RunConfig) -> AttackResult:
@@ -92,6 +139,9 @@ def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, confi
         metric: to_metric(estimate, paper=paper if metric == "balanced_accuracy" else None)
         for metric, estimate in all_metrics(evaluated, rng).items()
     }
+    if not is_control:
+        for prevalence in config.report.prevalences:
+            metrics[f"{PRECISION}{prevalence:g}"] = to_metric(precision_of(evaluated, prevalence))
     title = described.title
     if name in CONTROL_TITLES:
         title = CONTROL_TITLES[name]

@@ -30,6 +30,7 @@ from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import Judged, judge
 from privoxel.recipes.plan import check_disk, chosen_attacks, estimate_needs, plan_targets
 from privoxel.recipes.rewrite import read_results, rewrite_report
+from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
 from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.report import mid_slices, results_tsv, write_report
@@ -107,10 +108,13 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         check_disk(needs, folder.path)
         judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
         pictures = _pictures(cohort, config, include=options.include_participants)
+        risk = assess_risk([j for j in judged if not j.plan.is_null], cohort.covariates, config)
+        write_risk(risk, folder)
         results = assemble_results(
             judged,
             config=config,
             cohort=summarise_cohort(cohort, folder),
+            risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
         report = write_outputs(folder, results, _archive(judged, pictures))

@@ -12,7 +12,8 @@ from privoxel.evaluation.intervals import effective_participants
 from privoxel.evaluation.metrics import paired_auc_difference, to_metric
 from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
-from privoxel.evaluation.verdict import VerdictInputs, decide
+from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide
+from privoxel.recipes.choosing import best_of, of_no_more_access, shared_attacks
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
@@ -108,6 +109,8 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
     n_members, n_non_members = np.min(
         [effective_participants(_scores(one, primary)) for one in targets], axis=0
     )
+    names = of_no_more_access(shared_attacks(targets), primary)
+    found = best_of(targets, names, config, level=auc.level)
     return VerdictInputs(
         primary_attack=primary,
         auc=auc,
@@ -121,13 +124,14 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         excess=_excess(targets, primary),
         null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
+        best=None if found is None else Candidate(*found, _excess(targets, found[0].name)),
     )
 
 
-def _excess(targets: Sequence[Judged], primary: str) -> Estimate:
+def _excess(targets: Sequence[Judged], name: str) -> Estimate:
     """Return the attack's AUC minus that of covariates alone, the mean of the targets' paired intervals."""
     singles = [
-        paired_auc_difference(one.scores.evaluated[primary], one.scores.controls[COVARIATES_ONLY])
+        paired_auc_difference(one.scores.evaluated[name], one.scores.controls[COVARIATES_ONLY])
         for one in targets
     ]
     value, low, high = (

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import EXCLUDED, Design, membership_of
+from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
@@ -16,6 +18,7 @@ from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
 
 FEWEST_LEAKED = 2
+FEWEST_WITH_OTHER_SCANS = 2
 
 
 def check_feasible(
@@ -34,12 +37,20 @@ def check_feasible(
 
 def _protocol_faults(config: RunConfig, design: Design, cohort: Cohort) -> list[str]:
     membership = membership_of(design, cohort.covariates)
-    judged = membership != EXCLUDED
+    trained = training_scans(cohort.covariates, config.split.train_sessions)
+    judged = (membership != EXCLUDED) & trained
     people = cohort.covariates.participant_index[judged]
     try:
         draws = protocol_draws(membership[judged], people, config.attacks, Streams(config.seed))
     except PrivoxelError as error:
         return [str(error)]
+    if config.split.train_sessions is not None:
+        other = np.unique(cohort.covariates.participant_index[(membership == 1) & ~trained])
+        if len(other) < FEWEST_WITH_OTHER_SCANS:
+            return [
+                f"[split] train_sessions = {config.split.train_sessions} needs members with other sessions "
+                f"besides, got {len(other)} with any."
+            ]
     members = membership[judged] == 1
     fewest = min(len(set(people[draw.leaked & group])) for draw in draws for group in (members, ~members))
     if fewest < FEWEST_LEAKED:

@@ -1,20 +1,23 @@
 """Judging one target: attacks and controls on its signals, kept so that a killed run need not repeat them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from privoxel.arrays import IntArray
+from privoxel.arrays import BoolArray, IntArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack, needs_models
+from privoxel.cohort.splits import training_scans
 from privoxel.config import AttackConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import AUDIT_FOLDS, Draw, audit_draws, pseudo_members, reproduction_draws
 from privoxel.evaluation.results import TrainingPoint, Utility
+from privoxel.evaluation.scored import Evaluated
 from privoxel.progress import Silent
 from privoxel.recipes.attacking import Attacked, Crew, run_attacks
 from privoxel.recipes.plan import attacks_on
@@ -66,9 +69,11 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         facts = {
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
         }
-        return Judged(plan, curve, _utility(observed), scores, facts)
-    attacked, controls = _attack(observed, attacks, workplace)
-    scores = _scores(observed, attacked, controls, workplace)
+        return Judged(plan, curve, _utility(_on_training_scans(observed, workplace)), scores, facts)
+    scene = _set_scene(observed, attacks, workplace)
+    attacked, controls = _attack(scene, workplace)
+    scores = _scores(scene.observed, attacked, controls, workplace)
+    scores = replace(scores, other_scans=attack_other_scans(scene, workplace))
     kept.parent.mkdir(parents=True, exist_ok=True)
     Archive({plan.name: scores}).save(kept, compress=False)
     facts = {
@@ -76,22 +81,89 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         for name, a in (*attacked.items(), *controls.items())
     }
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
-    return Judged(plan, curve, _utility(observed), scores, facts)
+    return Judged(plan, curve, _utility(scene.observed), scores, facts)
 
 
-def _attack(
-    observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace
-) -> tuple[Mapping[str, Attacked], Mapping[str, Attacked]]:
-    """Return attacks and controls; every model under one design meets the same adversary's draws."""
-    settings, table = workplace.config.attacks, observed.table
+class _Scene(NamedTuple):
+    """What every attack on a target shares.
+
+    ``observed`` holds the scans of the sessions that train, ``others`` those of the other sessions, None
+    where all sessions train; ``draws`` are of the former.
+    """
+
+    observed: Observed
+    others: SignalTable | None
+    ready: tuple[Attack, ...]
+    draws: tuple[Draw, ...]
+    crew: Crew
+    shadows: Shadows | None
+
+
+def _on_training_scans(observed: Observed, workplace: Workplace) -> Observed:
+    sessions = workplace.config.split.train_sessions
+    if sessions is None:
+        return observed
+    trained = training_scans(observed.table.covariates, sessions)
+    return observed._replace(table=observed.table.select(trained))
+
+
+def _set_scene(observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace) -> _Scene:
+    sessions, everything = workplace.config.split.train_sessions, observed.table
+    observed = _on_training_scans(observed, workplace)
+    others = None
+    if sessions is not None and not observed.plan.is_null:
+        others = everything.select(~training_scans(everything.covariates, sessions))
     streams = Streams(workplace.config.seed).child(f"attacks/{observed.plan.number}")
-    draws = adversary_draws(table, settings, streams)
-    ready = [with_tail(attack, observed.model) for attack in attacks]
+    draws = adversary_draws(observed.table, workplace.config.attacks, streams)
+    ready = tuple(with_tail(attack, observed.model) for attack in attacks)
     crew = Crew(streams, workplace.people, workplace.workers, workplace.progress)
     shadows = None
     if any(map(needs_models, ready)):
         shadows = observe_shadows(observed.plan, ready, workplace)
-    models_for = _nobody if shadows is None else shadows.models_for
+    return _Scene(observed, others, ready, draws, crew, shadows)
+
+
+def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Evaluated]:
+    """Return the chosen attacks' scores when the adversary holds other scans of the same people.
+
+    It knows the same people's membership as on the scans that trained; those without another scan are left
+    out. Empty where all sessions train, or too few people have other scans.
+    """
+    if scene.others is None:
+        return {}
+    settings = workplace.config.attacks
+    names = {settings.primary, *settings.other_scans}
+    chosen = [attack for attack in scene.ready if attack.name in names]
+    draws = _same_people(scene.draws, scene.observed.table, scene.others)
+    models_for: Callable[[Attack], SignalTable | None] = _nobody
+    if scene.shadows is not None:
+        models_for = scene.shadows.on(workplace.config.split.train_sessions, trained=False).models_for
+    try:
+        found = run_attacks(chosen, scene.others, draws, crew=scene.crew, models_for=models_for)
+    except (PrivoxelError, ValueError) as error:
+        logger.warning("no attack on other scans of %s: %s", scene.observed.plan.name, error)
+        return {}
+    return {name: one.evaluated for name, one in found.items()}
+
+
+def _same_people(draws: Sequence[Draw], table: SignalTable, others: SignalTable) -> tuple[Draw, ...]:
+    """Return ``draws`` over ``table`` as draws of the same people over ``others``."""
+
+    def mask(scans: BoolArray) -> BoolArray:
+        people = {table.scans[row].participant for row in np.flatnonzero(scans)}
+        return np.array([scan.participant in people for scan in others.scans], dtype=np.bool_)
+
+    return tuple(Draw(mask(draw.leaked), mask(draw.evaluated)) for draw in draws)
+
+
+def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked], Mapping[str, Attacked]]:
+    """Return attacks and controls; every model under one design meets the same adversary's draws."""
+    observed, settings, table = scene.observed, workplace.config.attacks, scene.observed.table
+    streams, draws, crew, ready = scene.crew.streams, scene.draws, scene.crew, scene.ready
+    shadows = scene.shadows
+    models_for: Callable[[Attack], SignalTable | None] = _nobody
+    if shadows is not None:
+        models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
     attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for)
     if shadows is not None:
         attacked = _with_fidelity(attacked, shadows, table)

@@ -14,7 +14,7 @@ from torch import Tensor
 from privoxel.attacks import ATTACKS
 from privoxel.attacks.base import Attack, ReferenceKind, needs_models, reference_kind
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import Design
+from privoxel.cohort.splits import Design, training_rows
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.executor import one_thread
@@ -50,7 +50,8 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     known = set(ATTACKS)
     everything = {name for name, attack in ATTACKS.items() if available(attack, config)}
     names = everything | (asked - {"all"}) if "all" in asked else asked
-    unknown = sorted((names | {config.attacks.primary, *config.attacks.null_target}) - known)
+    besides = {config.attacks.primary, *config.attacks.null_target, *config.attacks.other_scans}
+    unknown = sorted((names | besides) - known)
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
@@ -61,11 +62,11 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
             raise ConfigError(
                 f"[attacks] {', '.join(idle)} need {kind}, got none. Set {SETTINGS[kind]}, or leave them out."
             )
-    missing = {config.attacks.primary, *config.attacks.null_target} - names
+    missing = besides - names
     if missing:
         raise ConfigError(
-            f"[attacks] names need to include the primary and null-target attacks, got none called "
-            f"{', '.join(sorted(missing))}. Add them to names."
+            f"[attacks] names need to include the primary, null-target and other-scan attacks, got none "
+            f"called {', '.join(sorted(missing))}. Add them to names."
         )
     slices = [model.name for model in config.models if model.name != "cnn3d"]
     barred = sorted({config.attacks.primary, *config.attacks.null_target} & VOLUMETRIC_ONLY)
@@ -140,7 +141,7 @@ def needs_of(
     for plan in plans:
         pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
-        training = pace.seconds * epochs * len(cohort.rows_of(plan.trained_on))
+        training = pace.seconds * epochs * _trained(plan.trained_on, config, cohort)
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
@@ -149,7 +150,7 @@ def needs_of(
     for shadow in shadows:
         pace, count = paces[shadow.target.model.name], len(shadow)
         members = (shadow.design.members(k) for k in range(count))
-        scans = sum(len(cohort.rows_of(m)) * n for m, n in zip(members, shadow.epochs, strict=True))
+        scans = sum(_trained(m, config, cohort) * n for m, n in zip(members, shadow.epochs, strict=True))
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
         disk += count * 4 * (pace.weights + _judged(shadow.target, cohort))
@@ -166,6 +167,10 @@ def _shadow_plans(plans: Sequence[TargetPlan], config: RunConfig) -> tuple[Shado
         for shadow in shadow_plans(plan, attacks_on(plan, chosen, config), config).values()
     ]
     return tuple({shadow.name: shadow for shadow in reversed(found)}.values())
+
+
+def _trained(participants: Sequence[str], config: RunConfig, cohort: Cohort) -> int:
+    return len(training_rows(cohort, participants, config.split.train_sessions))
 
 
 def _judged(plan: TargetPlan, cohort: Cohort) -> int:

@@ -100,7 +100,7 @@ def audit_predictions(path: Path, output: Path, options: PredictionAudit) -> Out
     config = _config(options, tuple(attacks))
     _check_sizes(judged, config, matched)
     cohort = _cohort(path.name, judged)
-    settings = {
+    settings: dict[str, Any] = {
         "config": _shown_config(config, options),
         "cohort": cohort.name,
         "cohort_content": cohort_content(cohort),

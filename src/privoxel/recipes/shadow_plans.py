@@ -133,7 +133,7 @@ def shadow_streams(name: str, config: RunConfig) -> Streams:
 def unsupported(attacks: Sequence[Attack], target: TargetPlan, config: RunConfig) -> Mapping[str, str]:
     """Return why the reference models of ``target`` are not enough, by the name of each attack they fail."""
     plans = shadow_plans(target, attacks, config)
-    faults = {}
+    faults: dict[str, str] = {}
     for attack in attacks:
         kind = reference_kind(attack)
         if kind is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Attack, ReferenceKind, needs_one_shadow, reference_kind
 from privoxel.cohort.base import Cohort
+from privoxel.cohort.splits import training_scans
 from privoxel.errors import StoreError
 from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
@@ -110,6 +111,15 @@ class Shadows:
         note = fidelity.note(float(error[members].mean()), non_members)
         return (note, FROM_TARGET) if self.from_target else (note,)
 
+    def on(self, sessions: int | None, *, trained: bool) -> "Shadows":
+        """Return the same models on the first ``sessions`` sessions of everyone, or on the later ones."""
+
+        def kept(table: SignalTable) -> SignalTable:
+            return table.select(training_scans(table.covariates, sessions) == trained)
+
+        by_kind = {kind: one._replace(table=kept(one.table)) for kind, one in self.by_kind.items()}
+        return replace(self, by_kind=by_kind, first=None if self.first is None else kept(self.first))
+
 
 def observe_shadows(target: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Shadows:
     """Train the reference models that ``attacks`` on ``target`` need, or read them, and return their tables.
@@ -170,8 +180,8 @@ def _training(plan: ShadowPlan, k: int, workplace: Workplace, taught: FloatArray
         plan.target.model,
         training,
         cohort,
-        cohort.rows_of(plan.design.members(k)),
-        cohort.rows_of([who for who in (*design.members, *design.non_members) if who not in inside]),
+        workplace.training_rows(plan.design.members(k)),
+        workplace.training_rows([who for who in (*design.members, *design.non_members) if who not in inside]),
         shadow_streams(plan.name, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
@@ -222,6 +232,7 @@ def _digest(plan: ShadowPlan, workplace: Workplace, taught: FloatArray | None) -
         config.training.model_dump_json(),
         config.privacy.model_dump_json() if config.privacy else None,
         config.shadows.model_dump_json(),
+        config.split.train_sessions,
         workplace.cohort.fingerprint,
         plan.design.pool,
         plan.design.inside.tobytes(),

@@ -12,7 +12,7 @@ from torch import nn
 from privoxel.arrays import IntArray
 from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import Design, membership_of
+from privoxel.cohort.splits import Design, membership_of, training_rows
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import CohortError
 from privoxel.executor import Executor
@@ -69,6 +69,10 @@ class Workplace:
         """A code for every participant, the same for all targets."""
         return {name: code for code, name in enumerate(self.cohort.covariates.participants)}
 
+    def training_rows(self, participants: Sequence[str]) -> IntArray:
+        """Return the rows of the scans that train a model on ``participants``."""
+        return training_rows(self.cohort, participants, self.config.split.train_sessions)
+
 
 class Observed(NamedTuple):
     """A target: what it is, how training went, and its signals on members and non-members.
@@ -89,7 +93,7 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     The table holds the scans of the design's members and non-members, in cohort order.
     """
     cohort, folder, progress = workplace.cohort, workplace.folder, workplace.progress
-    train_rows = cohort.rows_of(plan.trained_on)
+    train_rows = workplace.training_rows(plan.trained_on)
     train_age = float(cohort.covariates.age[train_rows].mean())
     streams = Streams(workplace.config.seed).child(plan.name)
     model = build_model(spec_of(plan.model), cohort.grid.shape, train_age, streams.seed("initialisation"))
@@ -162,7 +166,7 @@ def _trained(
     training_set = TrainingSet(
         cohort,
         train_rows,
-        cohort.rows_of(plan.design.validation),
+        workplace.training_rows(plan.design.validation),
         loss_scale=float(np.var(ages)) if plan.model.head == "scaled" else 1.0,
     )
     settings = config.training

@@ -14,8 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.evaluation.archive import TargetScores
-from privoxel.evaluation.metrics import ones_like, roc_curve
+from privoxel.evaluation.metrics import ones_like
 from privoxel.evaluation.results import Metric, TrainingPoint
+from privoxel.evaluation.roc import roc_curve
 from privoxel.evaluation.weighted import weighted_tpr
 from privoxel.report.svg import GROUND, INK, MEMBER, MUTED, NON_MEMBER, RULE, new_axes, to_svg
 
@@ -93,7 +94,7 @@ def roc_chart(
     )
     _log_line(axes, curve.fpr, curve.tpr, MEMBER, 2.2)
     _log_axes(axes, lowest)
-    legend = [Key("line-member", f"{title} (band: {100 * curve.level:g} % interval)")]
+    legend = [Key("line-member", f"{title} (band: holds the whole curve with {100 * curve.level:g} %)")]
     if others:
         count = "attack" if len(others) == 1 else f"{len(others)} attacks"
         legend.append(Key("line-muted", f"the other {count}"))

@@ -6,13 +6,14 @@ what is needed to repeat the run. No network, no script; the same inputs give th
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from privoxel.evaluation.archive import Archive, TargetScores
-from privoxel.evaluation.results import AttackResult, Metric, Results, Target, Utility
+from privoxel.evaluation.results import BestAttack, Results, Target, Utility
+from privoxel.report.exposure import PrecisionRow, any_rarest, precision_rows, risk_parts
 from privoxel.report.figures import (
     IntervalRow,
     Picture,
@@ -23,6 +24,8 @@ from privoxel.report.figures import (
     roc_chart,
     training_chart,
 )
+from privoxel.report.groups import Group, Named, is_measured, model_groups, most_exposed
+from privoxel.report.sessions import SessionPart, session_part
 from privoxel.report.slices import png_uri, side_by_side
 from privoxel.report.tables import (
     DASH,
@@ -40,6 +43,7 @@ from privoxel.report.wording import (
     control_meanings,
     design_facts,
     flat,
+    group_name,
     limits,
     sentence_of_auc,
     sentence_of_rates,
@@ -50,24 +54,6 @@ from privoxel.version import __version__
 
 POINTS_PER_PAGE = 2400
 """Scatter points on one page, shared by its targets, so that the page stays small."""
-
-
-class Group(NamedTuple):
-    """All attacks and controls of one model: over its targets where there are several."""
-
-    model: str
-    n_targets: int
-    attacks: tuple["Named", ...]
-    controls: tuple["Named", ...]
-
-
-class Named(NamedTuple):
-    """The metrics of one attack with its names."""
-
-    name: str
-    title: str
-    threat_model: str
-    metrics: Mapping[str, Metric]
 
 
 class KeyNumber(NamedTuple):
@@ -91,6 +77,8 @@ class Section(NamedTuple):
     pictures: list[Picture]
     utility: list[tuple[str, list[str]]]
     has_paper: bool
+    best: BestAttack | None
+    precision: list[PrecisionRow]
 
 
 class SummaryTable(NamedTuple):
@@ -102,6 +90,7 @@ class SummaryTable(NamedTuple):
     footnotes: list[tuple[str, str]]
     picture: Picture | None
     has_paper: bool
+    best: BestAttack | None
 
 
 def render_report(results: Results, archive: Archive) -> str:
@@ -121,8 +110,8 @@ def write_report(results: Results, archive: Archive, path: Path) -> None:
 def context(results: Results, archive: Archive) -> dict[str, Any]:
     """Return what the template prints."""
     groups = model_groups(results)
-    worst = _most_exposed(groups, results.verdict.primary_attack)
-    hero = _interval_picture(worst, results.verdict.primary_attack, "hero") if _measured(worst) else None
+    worst = most_exposed(groups, results.verdict.primary_attack)
+    hero = _interval_picture(worst, results.verdict.primary_attack, "hero") if is_measured(worst) else None
     return {
         "results": results,
         "verdict": results.verdict,
@@ -143,62 +132,13 @@ def context(results: Results, archive: Archive) -> dict[str, Any]:
         "version": results.versions.get("privoxel", __version__),
         "level": _level(results),
         "verdict_level": _percent(results.verdict.auc.level) if results.verdict.auc else _level(results),
+        "risks": [part._replace(picture=_safe(part.picture)) for part in risk_parts(results)],
+        "sessions": _session_part(results),
+        "has_rarest": any_rarest(results.targets),
+        "group_name": group_name,
         "years": years,
         "created": results.created[:16].replace("T", " "),
     }
-
-
-def model_groups(results: Results) -> list[Group]:
-    """Return one group per model: its summary over targets, or its only target."""
-    groups = []
-    for model in dict.fromkeys(target.model for target in results.targets):
-        targets = [target for target in results.targets if target.model == model]
-        summary = {row.name: row.metrics for row in results.summary if row.model == model}
-        use_summary = len(targets) > 1 and bool(summary)
-        groups.append(
-            Group(
-                model,
-                len(targets) if use_summary else 1,
-                _named(targets, "attacks", summary if use_summary else None),
-                _named(targets, "controls", summary if use_summary else None),
-            )
-        )
-    return groups
-
-
-def _named(
-    targets: Sequence[Target], kind: str, summary: Mapping[str, Mapping[str, Metric]] | None
-) -> tuple[Named, ...]:
-    first: dict[str, AttackResult] = {}
-    for target in targets if summary is not None else targets[:1]:
-        for attack in getattr(target, kind):
-            first.setdefault(attack.name, attack)
-    return tuple(
-        Named(name, attack.title, attack.threat_model, attack.metrics if summary is None else summary[name])
-        for name, attack in first.items()
-        if summary is None or name in summary
-    )
-
-
-def _most_exposed(groups: Sequence[Group], primary: str) -> Group | None:
-    """The group on which the primary attack does best; the first where it was not measured."""
-
-    def primary_auc(group: Group) -> float:
-        aucs = [
-            one.metrics["auc"].value for one in group.attacks if one.name == primary and "auc" in one.metrics
-        ]
-        return max((auc for auc in aucs if auc is not None), default=-1.0)
-
-    usable = [group for group in groups if group.attacks]
-    return max(usable, key=primary_auc, default=None)
-
-
-def _measured(group: Group | None) -> TypeGuard[Group]:
-    """Whether there is an AUC or an accuracy to draw."""
-    shown = ("auc", "balanced_accuracy")
-    return group is not None and any(
-        one.metrics[name].value is not None for one in group.attacks for name in shown if name in one.metrics
-    )
 
 
 def _interval_picture(group: Group, primary: str, key: str) -> Picture:
@@ -268,11 +208,21 @@ def _summaries(results: Results, groups: Sequence[Group], worst: Group | None) -
         footnotes = Footnotes()
         attacks = [_summary_row(one, results.verdict.primary_attack, footnotes) for one in group.attacks]
         controls = [_summary_row(one, "", footnotes) for one in group.controls]
-        hidden = group is worst or not _measured(group)
+        hidden = group is worst or not is_measured(group)
         picture = (
             None if hidden else _interval_picture(group, results.verdict.primary_attack, f"model{place}")
         )
-        tables.append(SummaryTable(group, attacks, controls, footnotes.lines(), picture, _any_paper(attacks)))
+        tables.append(
+            SummaryTable(
+                group,
+                attacks,
+                controls,
+                footnotes.lines(),
+                picture,
+                _any_paper(attacks),
+                _best_of(results, group.model) if group.n_targets > 1 else None,
+            )
+        )
     return tables
 
 
@@ -307,7 +257,15 @@ def _section(results: Results, target: Target, place: int, scores: TargetScores 
         pictures=[safe(picture) for picture in pictures if picture is not None],
         utility=_utility_rows(target),
         has_paper=_any_paper(attacks),
+        best=_best_of(results, target.model, n_targets=1),
+        precision=precision_rows(target, primary),
     )
+
+
+def _best_of(results: Results, model: str, n_targets: int | None = None) -> BestAttack | None:
+    """The corrected best attack on ``model``, if it was chosen over so many targets."""
+    found = (best for best in results.best if best.model == model)
+    return next((best for best in found if n_targets in {None, best.n_targets}), None)
 
 
 def _score_pictures(
@@ -353,6 +311,15 @@ def _pictures_of_scans(archive: Archive) -> list[tuple[str, str]]:
         (png_uri(side_by_side(planes)), caption)
         for planes, caption in zip(archive.slices, captions, strict=False)
     ]
+
+
+def _session_part(results: Results) -> SessionPart | None:
+    part = session_part(results)
+    return None if part is None else part._replace(picture=safe(part.picture))
+
+
+def _safe(picture: Picture | None) -> Picture | None:
+    return None if picture is None else safe(picture)
 
 
 def safe(picture: Picture) -> Picture:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from privoxel.evaluation.results import METRICS, AttackResult, Metric, Results, Target
+from privoxel.evaluation.results import METRICS, PRECISION, AttackResult, Metric, Results, Target
 
 COLUMNS = (
     "target",
@@ -54,6 +54,7 @@ class Row(NamedTuple):
     is_primary: bool
     sizes: str
     auc: Cell = Cell(DASH)
+    tpr_01: Cell = Cell(DASH)
     tpr_1: Cell = Cell(DASH)
     tpr_5: Cell = Cell(DASH)
     tpr_10: Cell = Cell(DASH)
@@ -117,7 +118,11 @@ def metric_cell(name: str, metric: Metric | None, footnotes: Footnotes) -> Cell:
 def attack_row(attack: AttackResult, primary: str, footnotes: Footnotes) -> Row:
     """Return one attack or control as a formatted row; ``primary`` is the name to be marked."""
     metrics = attack.metrics
-    extra = tuple(_extra(name, metric) for name, metric in metrics.items() if name not in METRICS)
+    extra = tuple(
+        _extra(name, metric)
+        for name, metric in metrics.items()
+        if name not in METRICS and not name.startswith(PRECISION)
+    )
     row = Row(
         name=attack.name,
         title=attack.title,
@@ -136,12 +141,18 @@ def fill_row(row: Row, metrics: Mapping[str, Metric], footnotes: Footnotes) -> R
     return row._replace(
         auc=metric_cell("auc", auc, footnotes),
         tpr_5=metric_cell("tpr_at_fpr_0.05", metrics.get("tpr_at_fpr_0.05"), footnotes),
+        tpr_01=_rarest(metrics.get("tpr_at_fpr_0.001")),
         tpr_1=metric_cell("tpr_at_fpr_0.01", metrics.get("tpr_at_fpr_0.01"), footnotes),
         tpr_10=metric_cell("tpr_at_fpr_0.1", metrics.get("tpr_at_fpr_0.1"), footnotes),
         accuracy=metric_cell("balanced_accuracy", accuracy, footnotes),
         spread=_spread(auc, accuracy),
         paper=DASH if accuracy is None or accuracy.paper is None else f"{100 * accuracy.paper:.2f} %",
     )
+
+
+def _rarest(rate: Metric | None) -> Cell:
+    """Return the rate at 0.1 % false alarms; the column is not shown where nobody has it: no footnote."""
+    return metric_cell("tpr_at_fpr_0.001", rate, Footnotes())._replace(note="")
 
 
 def years(value: float | None) -> str:
@@ -165,12 +176,14 @@ def metric_title(name: str) -> str:
     """Return what a reader calls the metric ``name``; TPRs at all rates share one title."""
     if name.startswith("tpr_at_fpr_"):
         return "true-positive rates"
+    if name.startswith(PRECISION):
+        return "precision"
     return {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(name, name.replace("_", " "))
 
 
 def _form(name: str) -> tuple[float, int, str]:
     """Scale, decimals and unit in which a metric is shown."""
-    if name == "balanced_accuracy" or name.startswith("tpr"):
+    if name == "balanced_accuracy" or name.startswith(("tpr", PRECISION)):
         return 100.0, 1, " %"
     return 1.0, 2, ""
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from privoxel.evaluation.results import CohortSummary, Metric, Results
+from privoxel.evaluation.results import CohortSummary, GroupLine, Metric, Results
 
 _MEANINGS = (
     (
@@ -102,6 +102,16 @@ def sentence_of_rates(rate: Metric | None) -> str:
     )
 
 
+def group_name(line: GroupLine) -> str:
+    """Return a group of people in words: "60-69, women, site A"."""
+    if line.age_band == line.sex == line.site == "all other":
+        return "everyone else"
+    sex = {"F": "women", "M": "men", "unknown": "sex unknown", "all other": "all others"}
+    site = "other sites" if line.site == "all other" else f"site {line.site}"
+    parts = [line.age_band.replace("-", "–"), sex.get(line.sex, line.sex)]
+    return ", ".join(parts if line.sex == "all other" else [*parts, site])
+
+
 def limits(results: Results) -> list[str]:
     """Return what this report cannot say, for this cohort and this many attacks."""
     rows = max((len(target.attacks) for target in results.targets), default=0)
@@ -114,8 +124,12 @@ def limits(results: Results) -> list[str]:
         "for what was recorded (age, sex, site).",
     ]
     if rows > 1:
-        selected = f"The best of {rows} rows is a selected maximum and overstates."
-        found.insert(1, f"{selected} The verdict rests on the primary attack alone.")
+        found.insert(
+            1,
+            f"The best of {rows} rows is a selected maximum and overstates; only the interval that is said "
+            "to be widened for the choice may be quoted. The verdict rests on the primary attack; where that "
+            "shows no leak, on the best attack of the same access with that wider interval.",
+        )
     found.append(_SIMULATED if results.cohort.is_simulated else _REAL)
     if any(m.paper is not None for t in results.targets for a in t.attacks for m in a.metrics.values()):
         found.append(_PAPER)
