@@ -116,21 +116,21 @@ def of_the_same_age(evaluated: Evaluated, ages: np.ndarray) -> Evaluated:
 
 
 def all_alarms(
-    target: NullTarget, scores: Mapping[str, Evaluated], seed: int, *, shifted: bool
+    target: NullTarget, scores: Mapping[str, Evaluated], seed: int, *, shifted: bool, best: bool = True
 ) -> dict[str, dict[str, Alarm]]:
-    """Return every attack's alarms on one target, and without a shift those of the best of them."""
+    """Return every attack's alarms on one target, and without a shift, if asked, those of the best of them."""
     found = {}
     for name, evaluated in scores.items():
         rng = np.random.default_rng([seed, 3])
         found[name] = alarms(evaluated, rng)
         if shifted and name != CONTROL.name:
             found[name] |= controlled_alarms(evaluated, scores[CONTROL.name], target.table.age, rng)
-    if not shifted:
+    if best and not shifted:
         attacks = {name: one for name, one in scores.items() if name != CONTROL.name}
-        best = best_of_many(attacks, np.random.default_rng([seed, 4]), draws=99, level=LEVEL)
+        chosen = best_of_many(attacks, np.random.default_rng([seed, 4]), draws=99, level=LEVEL)
         found[BEST] = {
-            "max-T p-value": Alarm(best.p_value <= 0.05, best.p_value),
-            "auc": Alarm(best.auc.low > 0.5, best.auc.value),
+            "max-T p-value": Alarm(chosen.p_value <= 0.05, chosen.p_value),
+            "auc": Alarm(chosen.auc.low > 0.5, chosen.auc.value),
         }
     return found
 
