@@ -118,7 +118,7 @@ def of_the_same_age(evaluated: Evaluated, ages: np.ndarray) -> Evaluated:
 def all_alarms(
     target: NullTarget, scores: Mapping[str, Evaluated], seed: int, *, shifted: bool, best: bool = True
 ) -> dict[str, dict[str, Alarm]]:
-    """Return every attack's alarms on one target, and without a shift, if asked, those of the best of them."""
+    """Return every attack's alarms on one target and, if asked and without a shift, those of the best."""
     found = {}
     for name, evaluated in scores.items():
         rng = np.random.default_rng([seed, 3])
