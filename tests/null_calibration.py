@@ -35,6 +35,7 @@ from privoxel.recipes.attacking import Crew, run_attacks
 from privoxel.seeding import Streams
 from tests.null_targets import NullTarget
 
+LEAKED = 30
 LEVEL = 0.9
 DRAWS = 300
 RATES = {"tpr_at_fpr_0.01": 0.01, "tpr_at_fpr_0.05": 0.05}
@@ -57,7 +58,8 @@ def scores_of(
     table, streams = target.table, Streams(seed)
     people = {scan.participant: code for code, scan in enumerate(table.scans)}
     codes = table.covariates.participant_index
-    draws = audit_draws(table.membership[0], codes, folds=attackers, rng=streams.generator("draws"))
+    rng = streams.generator("draws")
+    draws = audit_draws(table.membership[0], codes, folds=attackers, cap=LEAKED, rng=rng)
     found = run_attacks(
         (*attacks, CONTROL),
         table,
