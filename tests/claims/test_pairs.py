@@ -18,8 +18,8 @@ def one_draw(rng, shift, sizes=LARGE):
     members = tuple(np.arange(k * own, (k + 1) * own) for k in range(learners))
     size = learners * own + unseen
     others = np.arange(learners * own, size)
-    person = rng.standardnorm.cdf(size)
-    scores = person + 0.5 * rng.standardnorm.cdf((learners, size))
+    person = rng.standard_normal(size)
+    scores = person + 0.5 * rng.standard_normal((learners, size))
     scores[:, : learners * own] += shift
     for attacker, rows in enumerate(members):
         scores[attacker, rows] = np.nan
@@ -50,8 +50,8 @@ def test_a_paired_excess_of_nothing_is_rarely_called_one():
     alarms = 0
     for _ in range(REPEATS):
         scores, groups = one_draw(rng, 0.6)
-        other = scores + 0.3 * rng.standardnorm.cdf(scores.shape)
-        third = scores + 0.3 * rng.standardnorm.cdf(scores.shape)
+        other = scores + 0.3 * rng.standard_normal(scores.shape)
+        third = scores + 0.3 * rng.standard_normal(scores.shape)
         weights = groups.weights(rng, 200)
         zero = np.zeros(LARGE[0])
         both = [pair_accuracies(s, zero, groups, weights) for s in (other, third)]
