@@ -10,12 +10,14 @@ Run: python benchmarks/attack_comparison.py SETTINGS.toml OUTPUT STAGE [STAGE ..
 import argparse
 from pathlib import Path
 
+from comparison.exporting import export_all
 from comparison.observing import watch_all
 from comparison.people import simulated
+from comparison.scoring import score_all
 from comparison.settings import read_settings
 from comparison.training import Bench, train_all
 
-STAGES = {"train": train_all, "signals": watch_all}
+STAGES = {"train": train_all, "signals": watch_all, "attacks": score_all, "export": export_all}
 
 
 def main() -> None:

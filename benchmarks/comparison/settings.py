@@ -31,6 +31,7 @@ class Network(Section):
     """A network and the epochs after which it counts as little, moderately and much overfitted."""
 
     model: ModelConfig
+    learning_rate: Annotated[float, Field(gt=0)]
     epochs: dict[Literal["low", "middle", "high"], int]
 
     @property

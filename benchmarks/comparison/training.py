@@ -83,7 +83,11 @@ def train_one(plan: Planned, bench: Bench) -> float | None:
     streams = bench.groups.streams.child(plan.name)
     model = untrained(plan.network, bench.cohort, plan.rows, streams)
     config = bench.settings.training.model_copy(
-        update={"epochs": plan.network.last, "snapshot_every": math.gcd(*plan.network.epochs.values())}
+        update={
+            "epochs": plan.network.last,
+            "learning_rate": plan.network.learning_rate,
+            "snapshot_every": math.gcd(*plan.network.epochs.values()),
+        }
     )
     ages = bench.cohort.covariates.age[plan.rows]
     scale = float(np.var(ages)) if plan.network.model.head == "scaled" else 1.0

@@ -1,0 +1,47 @@
+"""What other tools are given: the same people, leak and reference predictions as privoxel's attacks, as npz.
+
+One file a target, level and leak. They hold no membership of judged people, so that no adapter can use it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from comparison.scoring import Seen, cells
+from comparison.training import Bench
+
+from privoxel.attacks.references import References, residual_scale, residuals_of
+from privoxel.store import atomic_path
+
+
+def export_all(bench: Bench) -> None:
+    """Write what is missing."""
+    for cell in cells(bench):
+        path = bench.output / "export" / f"{cell.name}.npz"
+        if path.exists() or not cell.leaked:
+            continue
+        seen = Seen(bench, cell.network, cell.level)
+        try:
+            target, unseen = seen.target(cell.number), seen.unseen(cell.number)
+            references, shadows = seen.references(), seen.shadows()
+        except FileNotFoundError as error:
+            print(f"{cell.name}: waits for {error.filename}")
+            continue
+        draw, pool = bench.groups.target(cell.number, cell.leaked), len(bench.groups.pool)
+        outside, around = residuals_of("export", references), residuals_of("export", shadows)
+        zero = References("export", references, outside, 0.0, np.zeros(len(outside)))
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                age=target.age[draw.judged],
+                residual=target.error()[draw.judged],
+                leaked_age=target.age[draw.leaked],
+                leaked_residual=target.error()[draw.leaked],
+                leaked_member=draw.members[draw.leaked],
+                unseen_residual=unseen.error(),
+                reference_residual=outside[:, draw.judged],
+                reference_unseen_residual=outside[:, pool:],
+                shadow_residual=around[:, draw.judged],
+                shadow_inside=bench.groups.shadows()[:, draw.judged],
+                scale=residual_scale(zero).years,
+            )
+    print(f"exported to {Path(bench.output / 'export')}")
