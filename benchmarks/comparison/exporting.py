@@ -6,9 +6,9 @@ One file a target, level and leak. They hold no membership of judged people, so 
 from pathlib import Path
 
 import numpy as np
+
 from comparison.scoring import Seen, cells
 from comparison.training import Bench
-
 from privoxel.attacks.references import References, residual_scale, residuals_of
 from privoxel.store import atomic_path
 

@@ -58,7 +58,10 @@ class FeatureMachine:
         names = list(self.features)
         if OUTPUT in names and HIDDEN in leaked.values:
             names.append(HIDDEN)
-        known, unknown = (np.concatenate(part, axis=1) for part in zip(*map(self._scaled(leaked, target), names), strict=True))
+        known, unknown = (
+            np.concatenate(part, axis=1)
+            for part in zip(*map(self._scaled(leaked, target), names), strict=True)
+        )
         machine: Any = SVC(class_weight="balanced").fit(known, leaked.is_member())
         return Scored(np.asarray(machine.decision_function(unknown), dtype=np.float64), 0.0)
 

@@ -1,4 +1,4 @@
-"""What the trained models say: one pass over the volumes for all levels, kept as arrays and never made twice."""
+"""What the trained models say: one pass over the volumes for all levels, never made twice."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+
 from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
-
 from privoxel.arrays import BoolArray, Float32Array, IntArray
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import Attack
@@ -38,9 +38,7 @@ def watch(seen: Watch, bench: Bench) -> None:
     """Write the signals of all trainings at all levels unless they are there: levels within trainings."""
     if (seen.folder / DONE).exists():
         return
-    weights = [
-        bench.snapshot(name, seen.network, level) for name in seen.trainings for level in LEVELS
-    ]
+    weights = [bench.snapshot(name, seen.network, level) for name in seen.trainings for level in LEVELS]
     runtime = choose_runtime(bench.settings.training)
     model = untrained(seen.network, bench.cohort, seen.rows, bench.groups.streams)
     runtime.place(model)
@@ -69,9 +67,7 @@ def watches(bench: Bench) -> list[Watch]:
         for number in range(settings.trainings.targets):
             name = f"{net}/target-{number}"
             found.append(Watch(network, (name,), groups.pool, signals, folder / name))
-            found.append(
-                Watch(network, (name,), groups.unseen, (PREDICTION,), folder / f"{name}-unseen")
-            )
+            found.append(Watch(network, (name,), groups.unseen, (PREDICTION,), folder / f"{name}-unseen"))
         references = tuple(f"{net}/reference-{k}" for k in range(settings.trainings.references))
         found.append(Watch(network, references, judged, (PREDICTION,), folder / net / "references"))
         outside = folder / net / "shadow-outside"
@@ -81,9 +77,7 @@ def watches(bench: Bench) -> list[Watch]:
         shadows = tuple(f"{net}/shadow-{k}" for k in range(settings.trainings.shadows))
         found.append(Watch(network, shadows, judged, (PREDICTION,), folder / net / "shadows"))
         inside = folder / net / "shadow-inside"
-        found.append(
-            Watch(network, shadows[:1], groups.pool, deep_signals(network, deep, bench), inside)
-        )
+        found.append(Watch(network, shadows[:1], groups.pool, deep_signals(network, deep, bench), inside))
     return found
 
 
@@ -95,7 +89,9 @@ def watch_all(bench: Bench) -> None:
         )
         if ready:
             watch(seen, bench)
-        print(f"{seen.folder.relative_to(bench.output)}: {'there' if ready else 'not trained yet'}", flush=True)
+        print(
+            f"{seen.folder.relative_to(bench.output)}: {'there' if ready else 'not trained yet'}", flush=True
+        )
 
 
 def opened(folder: Path, level: str, covariates: Covariates, membership: BoolArray) -> SignalTable:

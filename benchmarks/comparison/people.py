@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
-from comparison.settings import Comparison
 
+from comparison.settings import Comparison
 from privoxel.arrays import BoolArray, IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.cache import cache_volumes

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
+
 from comparison.machines import MACHINES
 from comparison.observing import opened, predictions
 from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
-
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
+from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.cohort.base import Cohort
 from privoxel.recipes.target import with_tail
 from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
@@ -42,6 +43,12 @@ class Asked(NamedTuple):
     name: str
     attack: Attack
     group: str
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether a network is trained for it, which takes most of the time."""
+        classifier = getattr(self.attack, "classifier", self.attack)
+        return isinstance(classifier, EncoderAttack | ActivationAttack)
 
 
 def cells(bench: Bench) -> Iterator[Cell]:
@@ -78,7 +85,12 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
 class Unfitted:
     """−|error| for who knows nobody's membership: the order of the threshold attack, which needs no fit."""
 
-    def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> "Sizes":
+    def score(
+        self,
+        target: SignalTable,
+        knowledge: Knowledge,  # noqa: ARG002 - nothing is known
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is random
+    ) -> "Sizes":
         """Return −|error| (years)."""
         return Sizes(-np.abs(target.error()))
 
@@ -100,7 +112,9 @@ class Seen:
 
     def target(self, number: int) -> SignalTable:
         """Return the pool as the target gives it."""
-        return self._table(f"target-{number}", self.bench.groups.pool, self.bench.groups.target(number, 1).members)
+        return self._table(
+            f"target-{number}", self.bench.groups.pool, self.bench.groups.target(number, 1).members
+        )
 
     def unseen(self, number: int) -> SignalTable:
         """Return the people that nobody trained on, as the target gives them."""
@@ -146,13 +160,13 @@ class Seen:
         return self.bench.cohort.select(rows)
 
 
-def score_all(bench: Bench, only: tuple[str, ...] = ()) -> None:
-    """Compute every score that is missing and whose signals are there; ``only`` recomputes these attacks."""
+def score_all(bench: Bench, *, encoders: bool = False) -> None:
+    """Compute every score that is missing and whose signals are there: networks' apart from all others'."""
     for cell in cells(bench):
         path = bench.output / "scores" / f"{cell.name}.npz"
         known = read_scores(path)
         try:
-            fresh, seconds = _score_cell(cell, bench, known, only)
+            fresh, seconds = _score_cell(cell, bench, known, encoders)
         except FileNotFoundError as error:
             print(f"{cell.name}: waits for {error.filename}", flush=True)
             continue
@@ -171,11 +185,15 @@ def read_scores(path: Path) -> dict[str, FloatArray]:
 
 
 def _score_cell(
-    cell: Cell, bench: Bench, known: Mapping[str, FloatArray], only: tuple[str, ...]
+    cell: Cell, bench: Bench, known: Mapping[str, FloatArray], encoders: bool
 ) -> tuple[dict[str, FloatArray], float]:
     started = time.perf_counter()
     seen = Seen(bench, cell.network, cell.level)
-    wanted = [one for one in asked(bench, cell.leaked) if one.name not in known or one.name in only]
+    wanted = [
+        one
+        for one in asked(bench, cell.leaked)
+        if (one.name not in known or one.name in bench.again) and one.is_encoder == encoders
+    ]
     if not wanted:
         return {}, 0.0
     draw = bench.groups.target(cell.number, cell.leaked)

@@ -1,4 +1,4 @@
-"""What the comparison is, read from a TOML file: people, networks, levels, attacks and claims, fixed beforehand."""
+"""What the comparison is, read from a TOML file: people, networks, levels, attacks, claims."""
 
 import tomllib
 from pathlib import Path
@@ -72,7 +72,14 @@ class Claim(Section):
     metric: Literal["auc", "tpr_at_fpr_0.01"] = "auc"
     margin: float = 0.01
     expected: float | None = None
-    leaked: tuple[int, ...] = ()
+    leaked: tuple[int, ...] = (25, 100)
+
+
+class Agreement(Section):
+    """Two implementations of the same algorithm, given the same numbers, nobody leaked."""
+
+    ours: str
+    theirs: str
 
 
 class Comparison(Section):
@@ -84,6 +91,7 @@ class Comparison(Section):
     trainings: Trainings
     attacks: Attacks
     claims: tuple[Claim, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
 
     @model_validator(mode="after")
     def _leaves_enough(self) -> "Comparison":

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
+
 from comparison.people import Groups
 from comparison.settings import LEVELS, Comparison, Network
-
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.models import build_model, spec_of
@@ -36,11 +36,12 @@ class Planned(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Bench:
-    """What every stage shares."""
+    """What every stage shares; the attacks ``again`` are scored although their scores are there."""
 
     settings: Comparison
     cohort: Cohort
     output: Path
+    again: tuple[str, ...] = ()
 
     @property
     def groups(self) -> Groups:
@@ -71,9 +72,7 @@ def planned(settings: Comparison) -> Iterator[Planned]:
 def untrained(network: Network, cohort: Cohort, rows: IntArray, streams: Streams) -> AuditableModel:
     """Return the network before its first step; its constant part is the mean age of its people."""
     mean_age = float(cohort.covariates.age[rows].mean())
-    return build_model(
-        spec_of(network.model), cohort.grid.shape, mean_age, streams.seed("initialisation")
-    )
+    return build_model(spec_of(network.model), cohort.grid.shape, mean_age, streams.seed("initialisation"))
 
 
 def train_one(plan: Planned, bench: Bench) -> float | None:

@@ -1,1 +1,1 @@
-"""Other tools' attacks on the targets of ``attack_comparison.py``; they live in an environment of their own."""
+"""Other tools' attacks on the targets of ``attack_comparison.py``, in an environment of their own."""

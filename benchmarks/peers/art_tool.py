@@ -1,8 +1,8 @@
 """Adversarial Robustness Toolbox: its only attack that accepts regressors, MembershipInferenceBlackBox.
 
-Its features are the squared error and the age. Each of its classifiers is run with its documented defaults on
-the leaked people. Known defects that stay in the numbers: the network casts ages to integers and does not scale
-them. Predictions are looked up by position, so that no volume is needed.
+Its features are the squared error and the age. Each of its classifiers is run with its documented defaults
+on the leaked people. Known defects that stay in the numbers: the network casts ages to integers and does not
+scale them. Predictions are looked up by position, so that no volume is needed.
 """
 
 import warnings

@@ -82,9 +82,7 @@ def lira_offline(given: Given) -> NDArray[np.float64]:
     return attack.run_attack().df_train_user["score"].to_numpy()
 
 
-def _moments(
-    values: NDArray[np.float64], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float]:
+def _moments(values: NDArray[np.float64], mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     counts = mask.sum(axis=0)
     mean = np.where(mask, values, 0.0).sum(axis=0) / counts
     squares = np.square(np.where(mask, values - mean, 0.0)).sum()

@@ -18,7 +18,9 @@ TOOLS = ("art_tool", "sacro_tool", "privacy_meter_tool", "privacy_guard_tool")
 
 def main() -> None:
     """Score every exported cell with every tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", type=Path)
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=TOOLS)
     options = parser.parse_args()

@@ -1,8 +1,8 @@
 """SACRO-ML: the worst-case attack's random forest, and LiRA in its three modes.
 
-The worst-case attack splits its data by itself; here its own data preparation and classifier are fitted on
-the leaked people and read on the judged ones. Its features are what a user can give: prediction, age, error and
-its size. LiRA gets the confidence exp(−r²/2s²) of the true age, whose logit it takes, or the signed residual.
+The worst-case attack splits its data by itself; here its own data preparation and classifier are fitted
+on the leaked people and read on the judged ones. Its features are what a user can give: prediction, age,
+error and its size. LiRA gets the confidence exp(−r²/2s²) of the true age, whose logit it takes, or the signed residual.
 """
 
 import logging
@@ -37,7 +37,7 @@ def _features(residual: NDArray[np.float64], age: NDArray[np.float64]) -> NDArra
 
 
 def lira(mode: str, signal: str, fixed: bool, given: Given) -> NDArray[np.float64]:
-    """Return SACRO-ML's LiRA score: its second column grows with membership in every mode but the first's name."""
+    """Return the column of SACRO-ML's LiRA scores that grows with membership."""
     convert = _confidence if signal == "confidence" else _squashed
     models, inside = given["reference_residual"], None
     if mode == "online-carlini":
@@ -46,9 +46,7 @@ def lira(mode: str, signal: str, fixed: bool, given: Given) -> NDArray[np.float6
     people = range(values.shape[1])
     out = {i: list(values[:, i] if inside is None else values[~inside[:, i], i]) for i in people}
     within = {i: [] if inside is None else list(values[inside[:, i], i]) for i in people}
-    attack = LIRAAttack(
-        output_dir=tempfile.gettempdir(), write_report=False, mode=mode, fix_variance=fixed
-    )
+    attack = LIRAAttack(output_dir=tempfile.gettempdir(), write_report=False, mode=mode, fix_variance=fixed)
     labels = np.zeros(len(people), dtype=int)
     with np.errstate(all="ignore"):
         scores, _ = attack._compute_scores(labels, convert(given["residual"], given)[:, None], out, within)
