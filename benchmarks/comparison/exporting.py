@@ -9,7 +9,8 @@ import numpy as np
 
 from comparison.scoring import Seen, cells
 from comparison.training import Bench
-from privoxel.attacks.references import References, residual_scale, residuals_of
+from privoxel.arrays import FloatArray
+from privoxel.signals.table import SignalTable
 from privoxel.store import atomic_path
 
 
@@ -27,8 +28,7 @@ def export_all(bench: Bench) -> None:
             print(f"{cell.name}: waits for {error.filename}")
             continue
         draw, pool = bench.groups.target(cell.number, cell.leaked), len(bench.groups.pool)
-        outside, around = residuals_of("export", references), residuals_of("export", shadows)
-        zero = References("export", references, outside, 0.0, np.zeros(len(outside)))
+        outside, around = _residuals(references), _residuals(shadows)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -42,6 +42,16 @@ def export_all(bench: Bench) -> None:
                 reference_unseen_residual=outside[:, pool:],
                 shadow_residual=around[:, draw.judged],
                 shadow_inside=bench.groups.shadows()[:, draw.judged],
-                scale=residual_scale(zero).years,
+                scale=_spread_within_people(outside),
             )
     print(f"exported to {Path(bench.output / 'export')}")
+
+
+def _residuals(models: SignalTable) -> FloatArray:
+    """Return prediction − age (years): models × scans."""
+    return np.stack([models.error(model=k) for k in range(len(models.models))])
+
+
+def _spread_within_people(residuals: FloatArray) -> float:
+    """Return the SD over references within people, pooled: the scale of privoxel's likelihoods, years."""
+    return float(np.sqrt(residuals.var(axis=0, ddof=1).mean()))

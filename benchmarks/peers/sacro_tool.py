@@ -2,7 +2,8 @@
 
 The worst-case attack splits its data by itself; here its own data preparation and classifier are fitted
 on the leaked people and read on the judged ones. Its features are what a user can give: prediction, age,
-error and its size. LiRA gets the confidence exp(−r²/2s²) of the true age, whose logit it takes, or the signed residual.
+error and its size. LiRA gets the confidence exp(−r²/2s²) of the true age, whose logit it takes, or the
+signed residual.
 """
 
 import logging
