@@ -21,6 +21,7 @@ from comparison.training import Bench, train_all
 
 STAGES = {
     "train": train_all,
+    "predictions": partial(watch_all, plain=True),
     "signals": watch_all,
     "attacks": score_all,
     "encoders": partial(score_all, encoders=True),

@@ -55,35 +55,33 @@ def deep_signals(network: Network, attacks: tuple[Attack, ...], bench: Bench) ->
 
 
 def watches(bench: Bench) -> list[Watch]:
-    """Return everything that is read, in the order in which attacks want it."""
-    settings, groups = bench.settings, bench.groups
-    names = (*settings.attacks.shadow_free, *settings.attacks.one_shadow)
+    """Return everything that is read: predictions of all models first, then what white-box attacks read."""
+    groups, counts = bench.groups, bench.settings.trainings
+    names = (*bench.settings.attacks.shadow_free, *bench.settings.attacks.one_shadow)
     deep = tuple(get_attack(name) for name in names)
     judged = np.concatenate([groups.pool, groups.unseen])
-    found = []
-    for network in settings.networks:
-        net, folder = network.model.name, bench.output / "signals"
+    plain, rich = [], []
+    for network in bench.settings.networks:
+        net, folder = network.model.name, bench.output / "signals" / network.model.name
         signals = deep_signals(network, deep, bench)
-        for number in range(settings.trainings.targets):
-            name = f"{net}/target-{number}"
-            found.append(Watch(network, (name,), groups.pool, signals, folder / name))
-            found.append(Watch(network, (name,), groups.unseen, (PREDICTION,), folder / f"{name}-unseen"))
-        references = tuple(f"{net}/reference-{k}" for k in range(settings.trainings.references))
-        found.append(Watch(network, references, judged, (PREDICTION,), folder / net / "references"))
-        outside = folder / net / "shadow-outside"
-        found.append(Watch(network, references[:1], groups.outside, signals, outside))
-    for network in settings.networks:
-        net, folder = network.model.name, bench.output / "signals"
-        shadows = tuple(f"{net}/shadow-{k}" for k in range(settings.trainings.shadows))
-        found.append(Watch(network, shadows, judged, (PREDICTION,), folder / net / "shadows"))
-        inside = folder / net / "shadow-inside"
-        found.append(Watch(network, shadows[:1], groups.pool, deep_signals(network, deep, bench), inside))
-    return found
+        targets = [f"target-{k}" for k in range(counts.targets)]
+        references = tuple(f"{net}/reference-{k}" for k in range(counts.references))
+        shadows = tuple(f"{net}/shadow-{k}" for k in range(counts.shadows))
+        for name in targets:
+            plain.append(Watch(network, (f"{net}/{name}",), judged, (PREDICTION,), folder / f"{name}-plain"))
+            rich.append(Watch(network, (f"{net}/{name}",), groups.pool, signals, folder / name))
+        plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
+        plain.append(Watch(network, shadows, judged, (PREDICTION,), folder / "shadows"))
+        rich.append(Watch(network, references[:1], groups.outside, signals, folder / "shadow-outside"))
+        rich.append(Watch(network, shadows[:1], groups.pool, signals, folder / "shadow-inside"))
+    return [*plain, *rich]
 
 
-def watch_all(bench: Bench) -> None:
-    """Extract whatever is missing, of the trainings that have ended."""
+def watch_all(bench: Bench, *, plain: bool = False) -> None:
+    """Extract whatever is missing, of the trainings that have ended; ``plain`` extracts predictions only."""
     for seen in watches(bench):
+        if plain and seen.signals != (PREDICTION,):
+            continue
         ready = all(
             bench.snapshot(name, seen.network, level).exists() for name in seen.trainings for level in LEVELS
         )

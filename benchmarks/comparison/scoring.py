@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from comparison.machines import MACHINES
-from comparison.observing import opened, predictions
+from comparison.observing import DONE, opened, predictions
 from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
 from privoxel.arrays import BoolArray, FloatArray
@@ -111,15 +111,20 @@ class Seen:
     level: str
 
     def target(self, number: int) -> SignalTable:
-        """Return the pool as the target gives it."""
-        return self._table(
-            f"target-{number}", self.bench.groups.pool, self.bench.groups.target(number, 1).members
-        )
+        """Return the pool as the target gives it: all signals, or predictions where only they are there."""
+        members = self.bench.groups.target(number, 1).members
+        deep = self._folder / f"target-{number}"
+        if (deep / DONE).exists():
+            return self._table(deep.name, self.bench.groups.pool, members)
+        return self._plain(number).select(self.bench.groups.pool).with_membership(members)
 
     def unseen(self, number: int) -> SignalTable:
         """Return the people that nobody trained on, as the target gives them."""
-        rows = self.bench.groups.unseen
-        return self._table(f"target-{number}-unseen", rows, np.zeros(len(rows), dtype=np.bool_))
+        return self._plain(number).select(np.arange(len(self.bench.groups.pool), self._judged))
+
+    def _plain(self, number: int) -> SignalTable:
+        rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
+        return self._table(f"target-{number}-plain", rows, np.zeros(len(rows), dtype=np.bool_))
 
     def references(self) -> SignalTable:
         """Return the references on pool and unseen people; all are outside of all."""
@@ -140,15 +145,18 @@ class Seen:
         return self._table(group, groups.pool, groups.shadows()[0])
 
     @property
+    def _folder(self) -> Path:
+        return self.bench.output / "signals" / self.network.model.name
+
+    @property
     def _judged(self) -> int:
         return len(self.bench.groups.pool) + len(self.bench.groups.unseen)
 
     def _table(self, name: str, rows: FloatArray, members: BoolArray) -> SignalTable:
-        folder = self.bench.output / "signals" / self.network.model.name / name
-        return opened(folder, self.level, self._cohort(rows).covariates, members)
+        return opened(self._folder / name, self.level, self._cohort(rows).covariates, members)
 
     def _models(self, name: str, inside: FloatArray) -> SignalTable:
-        values = predictions(self.bench.output / "signals" / self.network.model.name / name, self.level)
+        values = predictions(self._folder / name, self.level)
         groups = self.bench.groups
         covariates = self._cohort(np.concatenate([groups.pool, groups.unseen])).covariates
         models = tuple(f"{name}-{k}" for k in range(len(values)))
@@ -205,6 +213,8 @@ def _score_cell(
         try:
             knowledge = _knowledge(one, leaked, seen, cell)
         except FileNotFoundError:
+            continue
+        if table.missing(getattr(one.attack, "requires", ())):
             continue
         rng = bench.groups.streams.child(cell.name).generator(one.name)
         began = time.perf_counter()
