@@ -33,7 +33,7 @@ NOT_THERE = "–"
 class Place(NamedTuple):
     """A cell of the tables: all targets of a network at a level with so many leaked."""
 
-    network: Network
+    network: str
     level: str
     leaked: int
 
@@ -45,12 +45,10 @@ class Judge:
 
     bench: Bench
 
-    def at(self, place: Place) -> "Scored":
+    def at(self, network: Network, level: str, leaked: int) -> "Scored":
         """Return all targets' scores at a place."""
-        cells = [
-            Cell(place.network, k, place.level, place.leaked)
-            for k in range(self.bench.settings.trainings.targets)
-        ]
+        numbers = range(self.bench.settings.trainings.targets)
+        cells = [Cell(network, number, level, leaked) for number in numbers]
         found = []
         for cell in cells:
             draw = self.bench.groups.target(cell.number, cell.leaked)
@@ -109,7 +107,7 @@ def write_tables(bench: Bench) -> None:
     """Write ``tables.md`` into the output folder."""
     judge, settings = Judge(bench), bench.settings
     places = {
-        Place(network, level, leaked): judge.at(Place(network, level, leaked))
+        Place(network.model.name, level, leaked): judge.at(network, level, leaked)
         for network in settings.networks
         for level in LEVELS
         for leaked in (0, *settings.attacks.leaked)
@@ -162,7 +160,7 @@ def _errors(bench: Bench, network: Network, level: str, number: int) -> tuple[fl
 def _all_attacks(bench: Bench, places: dict[Place, Scored]) -> Iterable[str]:
     for network in bench.settings.networks:
         for leaked in (*bench.settings.attacks.leaked, 0):
-            here = [places[Place(network, level, leaked)] for level in LEVELS]
+            here = [places[Place(network.model.name, level, leaked)] for level in LEVELS]
             names = dict.fromkeys(name for scored in here for name in scored.names)
             rows = [
                 (
@@ -209,7 +207,7 @@ def _claim(claim: Claim, place: Place, scored: Scored) -> Iterable[Sequence[str]
     yield (
         claim.title,
         "AUC" if claim.metric == AUC else "TPR 1 %",
-        place.network.model.name,
+        place.network,
         place.level,
         str(place.leaked),
         f"{claim.first} {first:.3f}",

@@ -51,8 +51,8 @@ def lira(mode: str, signal: str, fixed: bool, given: Given) -> NDArray[np.float6
     labels = np.zeros(len(people), dtype=int)
     with np.errstate(all="ignore"):
         scores, _ = attack._compute_scores(labels, convert(given["residual"], given)[:, None], out, within)
-    # offline-carlini's columns are −log p(OUT) and its negative; a member is unlike OUT
-    return np.nan_to_num(np.array(scores)[:, 0 if mode == "offline-carlini" else 1], posinf=1e9, neginf=-1e9)
+    # the second column grows with membership in every mode: there −log p(OUT) or log p(IN) − log p(OUT)
+    return np.nan_to_num(np.array(scores)[:, 1], posinf=1e9, neginf=-1e9)
 
 
 def _confidence(residual: NDArray[np.float64], given: Given) -> NDArray[np.float64]:
