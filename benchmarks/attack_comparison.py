@@ -13,7 +13,7 @@ from pathlib import Path
 
 from comparison.exporting import export_all
 from comparison.observing import watch_all
-from comparison.people import simulated
+from comparison.people import read_people
 from comparison.scoring import score_all
 from comparison.settings import read_settings
 from comparison.tables import write_tables
@@ -37,13 +37,14 @@ def main() -> None:
     )
     parser.add_argument("settings", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--cohort", type=Path, help="folder of a real cohort")
     parser.add_argument("stages", nargs="+", choices=[*STAGES])
     parser.add_argument(
         "--again", nargs="*", default=[], help="attacks to score again, such as a new default"
     )
     options = parser.parse_args()
     settings = read_settings(options.settings)
-    cohort = simulated(settings, options.output / "volumes")
+    cohort = read_people(settings, options.output / "volumes", options.cohort)
     bench = Bench(settings, cohort, options.output, tuple(options.again))
     for stage in options.stages:
         STAGES[stage](bench)

@@ -10,7 +10,6 @@ import numpy as np
 from comparison.scoring import Seen, cells
 from comparison.training import Bench
 from privoxel.arrays import FloatArray
-from privoxel.signals.table import SignalTable
 from privoxel.store import atomic_path
 
 
@@ -23,12 +22,11 @@ def export_all(bench: Bench) -> None:
         seen = Seen(bench, cell.network, cell.level)
         try:
             target, unseen = seen.target(cell.number), seen.unseen(cell.number)
-            references, shadows = seen.references(), seen.shadows()
+            outside, around = _residuals(seen, "references"), _residuals(seen, "shadows")
         except FileNotFoundError as error:
             print(f"{cell.name}: waits for {error.filename}")
             continue
         draw, pool = bench.groups.target(cell.number, cell.leaked), len(bench.groups.pool)
-        outside, around = _residuals(references), _residuals(shadows)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -47,11 +45,15 @@ def export_all(bench: Bench) -> None:
     print(f"exported to {Path(bench.output / 'export')}")
 
 
-def _residuals(models: SignalTable) -> FloatArray:
-    """Return prediction − age (years): models × scans."""
+def _residuals(seen: Seen, kind: str) -> FloatArray:
+    """Return prediction − age (years) of references or shadows on pool and unseen people: models × scans."""
+    counts = seen.bench.settings.trainings
+    if not getattr(counts, kind):
+        return np.empty((0, seen.bench.settings.people.pool + seen.bench.settings.people.unseen))
+    models = seen.references() if kind == "references" else seen.shadows()
     return np.stack([models.error(model=k) for k in range(len(models.models))])
 
 
 def _spread_within_people(residuals: FloatArray) -> float:
     """Return the SD over references within people, pooled: the scale of privoxel's likelihoods, years."""
-    return float(np.sqrt(residuals.var(axis=0, ddof=1).mean()))
+    return float(np.sqrt(residuals.var(axis=0, ddof=1).mean())) if len(residuals) else 0.0

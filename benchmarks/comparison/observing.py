@@ -70,10 +70,12 @@ def watches(bench: Bench) -> list[Watch]:
         for name in targets:
             plain.append(Watch(network, (f"{net}/{name}",), judged, (PREDICTION,), folder / f"{name}-plain"))
             rich.append(Watch(network, (f"{net}/{name}",), groups.pool, signals, folder / name))
-        plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
-        plain.append(Watch(network, shadows, judged, (PREDICTION,), folder / "shadows"))
-        rich.append(Watch(network, references[:1], groups.outside, signals, folder / "shadow-outside"))
-        rich.append(Watch(network, shadows[:1], groups.pool, signals, folder / "shadow-inside"))
+        if references:
+            plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
+            rich.append(Watch(network, references[:1], groups.outside, signals, folder / "shadow-outside"))
+        if shadows:
+            plain.append(Watch(network, shadows, judged, (PREDICTION,), folder / "shadows"))
+            rich.append(Watch(network, shadows[:1], groups.pool, signals, folder / "shadow-inside"))
     return [*plain, *rich]
 
 

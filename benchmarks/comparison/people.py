@@ -8,11 +8,12 @@ import numpy as np
 
 from comparison.settings import Comparison
 from privoxel.arrays import BoolArray, IntArray
-from privoxel.cohort.base import Cohort
+from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.cache import cache_volumes
 from privoxel.cohort.effects import SimulatorConfig
 from privoxel.cohort.shadow_design import balanced_design
 from privoxel.cohort.simulated import simulate_cohort
+from privoxel.errors import ConfigError
 from privoxel.seeding import Streams
 
 
@@ -77,6 +78,8 @@ class Groups:
     def shadows(self) -> BoolArray:
         """Return shadows × pool: who trains each shadow."""
         trainings = self.settings.trainings
+        if not trainings.shadows:
+            return np.zeros((0, len(self.pool)), dtype=np.bool_)
         return balanced_design(
             [str(row) for row in self.pool],
             trainings.shadows,
@@ -85,8 +88,22 @@ class Groups:
         ).inside
 
 
-def simulated(settings: Comparison, folder: Path) -> Cohort:
-    """Return the simulated cohort, its volumes kept in ``folder``."""
+def read_people(settings: Comparison, folder: Path, real: Path | None) -> Cohort:
+    """Return the simulated cohort or that in ``real``, one scan a participant, volumes kept in ``folder``."""
     people = settings.people
-    config = SimulatorConfig(seed=people.seed, resolution_mm=people.resolution_mm)
-    return cache_volumes(simulate_cohort(config, people.everyone), folder=folder, workers=1)
+    if people.kind == "simulated":
+        config = SimulatorConfig(seed=people.seed, resolution_mm=people.resolution_mm)
+        return cache_volumes(simulate_cohort(config, people.everyone), folder=folder, workers=1)
+    if real is None:
+        raise ConfigError("A comparison on real people needs --cohort DIR, got none. Add it.")
+    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
+
+    found = load_cohort(real, grid=Grid.mni(people.resolution_mm), where=people.where, skip_bad=True)
+    first = np.unique(found.covariates.participant_index, return_index=True)[1]
+    if len(first) < people.everyone:
+        raise ConfigError(
+            f"The comparison needs {people.everyone} participants, got {len(first)} in {real}. "
+            "Change [people] of the settings."
+        )
+    order = Groups(settings).streams.generator("people").permutation(first)[: people.everyone]
+    return cache_volumes(found.select(order), folder=folder, workers=1)

@@ -128,7 +128,8 @@ class Seen:
 
     def references(self) -> SignalTable:
         """Return the references on pool and unseen people; all are outside of all."""
-        return self._models("references", np.zeros((self.bench.settings.trainings.references, self._judged)))
+        count = self.bench.settings.trainings.references
+        return self._models("references", np.zeros((count, self._judged)))
 
     def shadows(self) -> SignalTable:
         """Return the shadows on pool and unseen people."""

@@ -6,20 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from privoxel.config import ModelConfig, Positive, Section, TrainingConfig
+from privoxel.config import Count, ModelConfig, Positive, Section, TrainingConfig
 
 LEVELS = ("low", "middle", "high")
 
 
 class People(Section):
-    """Simulated participants: the pool that targets draw from, and people no target ever sees."""
+    """Participants: the pool that targets draw from, and people no target ever sees.
+
+    A real cohort is the folder given on the command line, its participants in random order.
+    """
 
     seed: int
+    kind: Literal["simulated", "real"] = "simulated"
+    where: dict[str, tuple[str, ...]] = Field({}, description="values of columns to keep, real cohorts")
     resolution_mm: float = 4.0
     pool: Positive = Field(description="judged participants; each target trains on `members` of them")
     members: Positive
-    references: Positive = Field(description="people of whom half train each reference model")
-    unseen: Positive = Field(description="people whom neither targets nor references train on")
+    references: Count = Field(0, description="people of whom half train each reference model")
+    unseen: Count = Field(0, description="people whom neither targets nor references train on")
 
     @property
     def everyone(self) -> int:
@@ -44,9 +49,9 @@ class Trainings(Section):
     """How many models of each kind."""
 
     targets: Positive
-    references: Positive = Field(description="trained on people outside the pool")
-    shadows: Positive = Field(description="trained on parts of the pool, everyone inside equally many")
-    shadow_fraction: Annotated[float, Field(gt=0, lt=1)]
+    references: Count = Field(0, description="trained on people outside the pool")
+    shadows: Count = Field(0, description="trained on parts of the pool, everyone inside equally many")
+    shadow_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class Attacks(Section):
@@ -54,9 +59,9 @@ class Attacks(Section):
 
     leaked: tuple[Positive, ...] = Field(description="leaked participants of each class")
     shadow_free: tuple[str, ...]
-    with_references: tuple[str, ...]
-    with_shadows: tuple[str, ...]
-    one_shadow: tuple[str, ...]
+    with_references: tuple[str, ...] = ()
+    with_shadows: tuple[str, ...] = ()
+    one_shadow: tuple[str, ...] = ()
 
 
 class Claim(Section):
@@ -72,7 +77,7 @@ class Claim(Section):
     metric: Literal["auc", "tpr_at_fpr_0.01"] = "auc"
     margin: float = 0.01
     expected: float | None = None
-    leaked: tuple[int, ...] = (25, 100)
+    leaked: tuple[int, ...] = Field((), description="leaks of the claim; all but 0 if none is named")
 
 
 class Agreement(Section):

@@ -197,7 +197,7 @@ def _claims(claims: Sequence[Claim], places: dict[Place, Scored]) -> str:
 
 
 def _claim(claim: Claim, place: Place, scored: Scored) -> Iterable[Sequence[str]]:
-    if place.leaked not in claim.leaked:
+    if place.leaked not in claim.leaked and (claim.leaked or not place.leaked):
         return
     over = scored.best(expanded(claim.over, scored.names), claim.metric)
     if over is None or claim.first not in scored.names:

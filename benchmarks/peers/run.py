@@ -32,6 +32,7 @@ def main() -> None:
         most = max(most, _leaked(path))
         with np.load(path) as file:
             given = dict(file)
+        has_models = len(given["reference_residual"]) > 0
         done = options.output / "peers" / path.name
         scores = {}
         if done.exists():
@@ -40,7 +41,8 @@ def main() -> None:
         began = time.perf_counter()
         for tool in tools:
             for name, attack in tool.ATTACKS.items():
-                if name not in scores and (name.startswith(LEARNS) or _leaked(path) == most):
+                is_asked = name.startswith(LEARNS) or (_leaked(path) == most and has_models)
+                if is_asked and name not in scores:
                     scores[name] = np.asarray(attack(given), dtype=np.float64)
         done.parent.mkdir(parents=True, exist_ok=True)
         temporary = done.with_suffix(".part")
