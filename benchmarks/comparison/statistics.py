@@ -30,8 +30,8 @@ def compare(
     """Return how much better ``first`` is than ``second`` in ``metric``, paired by target and participant."""
     if metric == "auc":
         found = compare_attacks(first, second, margin=margin)
-        value, low, high = found.difference[:3]
-        return Difference(float(value or 0.0), float(low or -1.0), float(high or 1.0), found.finding)
+        value, low, high = (math.nan if x is None else float(x) for x in found.difference[:3])
+        return Difference(value, low, high, found.finding)
     return _compare_resampled(first, second, metric, margin)
 
 

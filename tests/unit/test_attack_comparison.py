@@ -86,7 +86,10 @@ def test_an_attack_is_not_superior_to_itself(settings):
 
     same = _targets(1.0, seed=2)
     for metric in ("auc", "tpr_at_fpr_0.01"):
-        assert compare(same, same, metric, 0.01).finding == "non-inferior"
+        found = compare(same, same, metric, 0.01)
+        assert found.value == 0.0
+        assert found.low <= 0.0 <= found.high
+        assert found.finding in {"non-inferior", "not shown"}
 
 
 def test_the_interval_covers_zero_between_two_equally_good_attacks(settings):
