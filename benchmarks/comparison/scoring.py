@@ -1,0 +1,245 @@
+"""Scores of every attack on every target, level and leak: kept as they come, none computed twice."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+
+from comparison.machines import MACHINES
+from comparison.observing import DONE, opened, predictions
+from comparison.settings import LEVELS, Network
+from comparison.training import Bench, untrained
+from privoxel.arrays import BoolArray, FloatArray
+from privoxel.attacks import get_attack
+from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
+from privoxel.attacks.paper import ActivationAttack, EncoderAttack
+from privoxel.cohort.base import Cohort
+from privoxel.recipes.target import with_tail
+from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
+from privoxel.store import atomic_path
+from privoxel.training.loop import load_weights
+
+
+class Cell(NamedTuple):
+    """One trained target at one level and what is leaked of it (people of each class)."""
+
+    network: Network
+    number: int
+    level: str
+    leaked: int
+
+    @property
+    def name(self) -> str:
+        """Name of the file of its scores."""
+        return f"{self.network.model.name}-{self.level}-{self.leaked}-{self.number}"
+
+
+class Asked(NamedTuple):
+    """A score to compute: the attack, and the name under which it is kept."""
+
+    name: str
+    attack: Attack
+    group: str
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether a network is trained for it, which takes most of the time."""
+        classifier = getattr(self.attack, "classifier", self.attack)
+        return isinstance(classifier, EncoderAttack | ActivationAttack)
+
+
+def cells(bench: Bench) -> Iterator[Cell]:
+    """Yield every cell; 0 leaked is the adversary who knows nobody."""
+    settings = bench.settings
+    for number in range(settings.trainings.targets):
+        for network in settings.networks:
+            for level in LEVELS:
+                for leaked in (*settings.attacks.leaked, 0):
+                    yield Cell(network, number, level, leaked)
+
+
+def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
+    """Yield what is computed in a cell with so many leaked people."""
+    attacks = bench.settings.attacks
+    if leaked:
+        for name in attacks.shadow_free:
+            yield Asked(name, get_attack(name), "shadow-free")
+        for machine in MACHINES:
+            yield Asked(f"paper:{machine.name}", machine, "shadow-free")
+    for name in attacks.with_references:
+        yield Asked(name, get_attack(name), "references")
+    for name in attacks.with_shadows:
+        yield Asked(name, get_attack(name), "shadows")
+    if not leaked:
+        yield Asked("abs-error", Unfitted(), "shadow-free")
+        for name in attacks.one_shadow:
+            yield Asked(f"{name}:outside", get_attack(name), "shadow-outside")
+            yield Asked(f"{name}:inside", get_attack(name), "shadow-inside")
+
+
+@final
+@dataclass(frozen=True)
+class Unfitted:
+    """−|error| for who knows nobody's membership: the order of the threshold attack, which needs no fit."""
+
+    def score(
+        self,
+        target: SignalTable,
+        knowledge: Knowledge,  # noqa: ARG002 - nothing is known
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is random
+    ) -> "Sizes":
+        """Return −|error| (years)."""
+        return Sizes(-np.abs(target.error()))
+
+
+class Sizes(NamedTuple):
+    """Scores without a threshold."""
+
+    scores: FloatArray
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """Everything on disk about one network at one level, as tables."""
+
+    bench: Bench
+    network: Network
+    level: str
+
+    def target(self, number: int) -> SignalTable:
+        """Return the pool as the target gives it: all signals, or predictions where only they are there."""
+        members = self.bench.groups.target(number, 1).members
+        deep = self._folder / f"target-{number}"
+        if (deep / DONE).exists():
+            return self._table(deep.name, self.bench.groups.pool, members)
+        return self._plain(number).select(self.bench.groups.pool).with_membership(members)
+
+    def unseen(self, number: int) -> SignalTable:
+        """Return the people that nobody trained on, as the target gives them."""
+        return self._plain(number).select(np.arange(len(self.bench.groups.pool), self._judged))
+
+    def _plain(self, number: int) -> SignalTable:
+        rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
+        return self._table(f"target-{number}-plain", rows, np.zeros(len(rows), dtype=np.bool_))
+
+    def references(self) -> SignalTable:
+        """Return the references on pool and unseen people; all are outside of all."""
+        count = self.bench.settings.trainings.references
+        return self._models("references", np.zeros((count, self._judged)))
+
+    def shadows(self) -> SignalTable:
+        """Return the shadows on pool and unseen people."""
+        inside = self.bench.groups.shadows()
+        states = np.zeros((len(inside), self._judged))
+        states[:, : inside.shape[1]] = inside
+        return self._models("shadows", states)
+
+    def one_shadow(self, group: str) -> SignalTable:
+        """Return the first reference on its own people, or the first shadow on the pool."""
+        groups = self.bench.groups
+        if group == "shadow-outside":
+            return self._table(group, groups.outside, np.isin(groups.outside, groups.reference(0)))
+        return self._table(group, groups.pool, groups.shadows()[0])
+
+    @property
+    def _folder(self) -> Path:
+        return self.bench.output / "signals" / self.network.model.name
+
+    @property
+    def _judged(self) -> int:
+        return len(self.bench.groups.pool) + len(self.bench.groups.unseen)
+
+    def _table(self, name: str, rows: FloatArray, members: BoolArray) -> SignalTable:
+        return opened(self._folder / name, self.level, self._cohort(rows).covariates, members)
+
+    def _models(self, name: str, inside: FloatArray) -> SignalTable:
+        values = predictions(self._folder / name, self.level)
+        groups = self.bench.groups
+        covariates = self._cohort(np.concatenate([groups.pool, groups.unseen])).covariates
+        models = tuple(f"{name}-{k}" for k in range(len(values)))
+        return SignalTable(
+            covariates, models, ("last",), inside.astype(np.int8), {PREDICTION: LazyArray(values[:, None])}
+        )
+
+    def _cohort(self, rows: FloatArray) -> Cohort:
+        return self.bench.cohort.select(rows)
+
+
+def score_all(bench: Bench, *, encoders: bool = False) -> None:
+    """Compute every score that is missing and whose signals are there: networks' apart from all others'."""
+    for cell in cells(bench):
+        path = bench.output / "scores" / f"{cell.name}.npz"
+        known = read_scores(path)
+        try:
+            fresh, seconds = _score_cell(cell, bench, known, encoders)
+        except FileNotFoundError as error:
+            print(f"{cell.name}: waits for {error.filename}", flush=True)
+            continue
+        if fresh:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **{**known, **fresh})
+        print(f"{cell.name}: {len(fresh)} new scores, {seconds:.0f} s", flush=True)
+
+
+def read_scores(path: Path) -> dict[str, FloatArray]:
+    """Return scores by attack of a cell's file; nothing if there is none."""
+    if not path.exists():
+        return {}
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _score_cell(
+    cell: Cell, bench: Bench, known: Mapping[str, FloatArray], encoders: bool
+) -> tuple[dict[str, FloatArray], float]:
+    started = time.perf_counter()
+    seen = Seen(bench, cell.network, cell.level)
+    wanted = [
+        one
+        for one in asked(bench, cell.leaked)
+        if (one.name not in known or one.name in bench.again) and one.is_encoder == encoders
+    ]
+    if not wanted:
+        return {}, 0.0
+    draw = bench.groups.target(cell.number, cell.leaked)
+    table = seen.target(cell.number)
+    judged = table.select(draw.judged).blinded()
+    leaked = table.select(draw.leaked) if cell.leaked else None
+    fresh = {}
+    for one in wanted:
+        try:
+            knowledge = _knowledge(one, leaked, seen, cell)
+        except FileNotFoundError:
+            continue
+        if table.missing(getattr(one.attack, "requires", ())):
+            continue
+        rng = bench.groups.streams.child(cell.name).generator(one.name)
+        began = time.perf_counter()
+        attack = _with_tail(one.attack, cell, bench)
+        fresh[one.name] = np.asarray(attack.score(judged, knowledge, rng).scores)
+        print(f"  {cell.name} {one.name} {time.perf_counter() - began:.2f} s", flush=True)
+    return fresh, time.perf_counter() - started
+
+
+def _knowledge(one: Asked, leaked: SignalTable | None, seen: Seen, cell: Cell) -> Knowledge:
+    if one.group == "shadow-free":
+        return Knowledge(leaked=leaked)
+    if needs_one_shadow(one.attack):
+        return Knowledge(models=seen.one_shadow(one.group))
+    models = seen.references() if one.group == "references" else seen.shadows()
+    unseen = seen.unseen(cell.number)
+    hidden = np.full_like(unseen.membership, Membership.NON_MEMBER)
+    return Knowledge(leaked=leaked, models=models, population=replace(unseen, membership=hidden))
+
+
+def _with_tail(attack: Attack, cell: Cell, bench: Bench) -> Attack:
+    if getattr(attack, "name", "") != "activation":
+        return attack
+    model = untrained(cell.network, bench.cohort, bench.groups.pool, bench.groups.streams)
+    name = f"{cell.network.model.name}/target-{cell.number}"
+    load_weights(model, bench.snapshot(name, cell.network, cell.level))
+    return with_tail(attack, model)

@@ -1,0 +1,99 @@
+"""The benchmark of attacks: who is in which group, and how paired differences are formed."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from comparison.settings import read_settings  # noqa: PLC0415
+
+    yield read_settings(ROOT / "examples" / "benchmark_attacks.toml")
+    for name in [name for name in sys.modules if name.split(".")[0] == "comparison"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def groups(settings):
+    from comparison.people import Groups  # noqa: PLC0415
+
+    return Groups(settings)
+
+
+def test_every_target_leaves_a_thousand_non_members_to_be_judged(settings, groups):
+    for number in range(settings.trainings.targets):
+        draw = groups.target(number, 100)
+        assert (~draw.members[draw.judged]).sum() >= 1000
+        assert draw.members.sum() == settings.people.members
+
+
+def test_the_same_people_are_judged_whatever_is_leaked_and_none_of_them_is(settings, groups):
+    few, many = groups.target(3, 25), groups.target(3, 100)
+    assert np.array_equal(few.judged, many.judged)
+    assert set(few.leaked) < set(many.leaked)
+    assert not set(many.leaked) & set(many.judged)
+    assert few.members[few.leaked].sum() == 25
+
+
+def test_references_train_on_nobody_who_is_judged_and_the_unseen_train_nothing(settings, groups):
+    trained = np.concatenate([groups.reference(k) for k in range(settings.trainings.references)])
+    assert not set(trained) & (set(groups.pool) | set(groups.unseen))
+    assert len(groups.reference(0)) == settings.people.members
+
+
+def test_no_shadow_has_exactly_the_members_of_a_target_or_all_others(settings, groups):
+    inside = groups.shadows()
+    for number in range(settings.trainings.targets):
+        members = groups.target(number, 25).members
+        assert not ((inside == members).all(axis=1) | (inside != members).all(axis=1)).any()
+
+
+def test_every_participant_is_inside_and_outside_enough_shadows_for_a_variance(groups):
+    counts = groups.shadows().sum(axis=0)
+    assert counts.min() >= 2
+    assert (len(groups.shadows()) - counts).min() >= 2
+
+
+def _targets(shift, *, seed):
+    from comparison.statistics import evaluated  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+    people = np.arange(400)
+    members = people % 4 == 0
+    noise = rng.standard_normal((5, 400))
+    return [evaluated(noise[k] + shift * members, members, people) for k in range(5)]
+
+
+def test_a_difference_of_rates_is_the_mean_of_the_targets_own_differences(settings):
+    from comparison.statistics import compare, mean_of  # noqa: PLC0415
+
+    strong, weak = _targets(2.0, seed=1), _targets(0.5, seed=1)
+    found = compare(strong, weak, "tpr_at_fpr_0.01", 0.01)
+    expected = mean_of(strong, "tpr_at_fpr_0.01") - mean_of(weak, "tpr_at_fpr_0.01")
+    assert found.value == pytest.approx(expected)
+    assert found.low < found.value < found.high
+    assert found.finding == "superior"
+
+
+def test_an_attack_is_not_superior_to_itself(settings):
+    from comparison.statistics import compare  # noqa: PLC0415
+
+    same = _targets(1.0, seed=2)
+    for metric in ("auc", "tpr_at_fpr_0.01"):
+        found = compare(same, same, metric, 0.01)
+        assert found.value == 0.0
+        assert found.low <= 0.0 <= found.high
+        assert found.finding in {"non-inferior", "not shown"}
+
+
+def test_the_interval_covers_zero_between_two_equally_good_attacks(settings):
+    from comparison.statistics import compare  # noqa: PLC0415
+
+    found = compare(_targets(1.0, seed=3), _targets(1.0, seed=4), "tpr_at_fpr_0.01", 0.01)
+    assert found.low < 0.0 < found.high
