@@ -14,7 +14,7 @@ from tests.conftest import make_cohort
 
 COHORT = make_cohort(7)
 MEMBERS = [0, 2, 3]
-RATE = 1e-3
+RATE = 1e-5
 
 
 def make_model():
