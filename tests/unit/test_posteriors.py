@@ -23,7 +23,7 @@ def scored(people: int, shift: float, *, repeats: int = 3, scans: int = 1, seed:
     base = np.repeat(rng.normal(size=people), scans) + shift * members
     scores = np.stack([10.0**k * (base + 5 * k) for k in range(repeats)])
     for k in range(repeats if repeats > 1 else 0):
-        scores[k, np.isin(codes, rng.permutation(np.unique(codes))[: people // 4])] = np.nan
+        scores[k, codes // 2 % 4 == k] = np.nan
     return Evaluated(scores, np.zeros(repeats), members, codes)
 
 

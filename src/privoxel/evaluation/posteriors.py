@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from privoxel.arrays import BoolArray, FloatArray
+from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.evaluation.intervals import cluster_codes
 from privoxel.evaluation.risk import ReliabilityPoint, membership_posterior, reliability
 from privoxel.evaluation.scored import Evaluated
@@ -27,7 +27,7 @@ class Posterior(NamedTuple):
     ``participants``: codes, rising. ``probability``: 0-1, NaN for those whom no repeat evaluated.
     """
 
-    participants: np.ndarray[tuple[int], np.dtype[np.int64]]
+    participants: IntArray
     members: BoolArray
     probability: FloatArray
 

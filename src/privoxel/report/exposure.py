@@ -190,10 +190,11 @@ def reliability_chart(summary: RiskSummary, *, key: str) -> Picture:
     line.set(markersize=6, markeredgewidth=0, clip_on=False)
     axes.grid(color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
-    for axis, ends in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        ends(0, 1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
     axes.set_xlabel("probability the adversary states")
     axes.set_ylabel("share who were members")
     held = sum(one.low <= one.stated <= one.high for one in points)
