@@ -16,11 +16,15 @@ from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
+from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.cohort.base import Cohort
 from privoxel.recipes.target import with_tail
 from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
 from privoxel.store import atomic_path
 from privoxel.training.loop import load_weights
+
+TRANSFERRED = ("prediction-label-svm", "combined-svm")
+"""Machines that are fitted to one shadow too, as the paper's encoders of these features are."""
 
 
 class Cell(NamedTuple):
@@ -75,9 +79,11 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
         yield Asked(name, get_attack(name), "shadows")
     if not leaked:
         yield Asked("abs-error", Unfitted(), "shadow-free")
-        for name in attacks.one_shadow:
-            yield Asked(f"{name}:outside", get_attack(name), "shadow-outside")
-            yield Asked(f"{name}:inside", get_attack(name), "shadow-inside")
+        transfers = [get_attack(name) for name in attacks.one_shadow]
+        transfers += [ShadowTransfer(m) for m in MACHINES if transfers and m.name in TRANSFERRED]
+        for transfer in transfers:
+            yield Asked(f"{transfer.name}:outside", transfer, "shadow-outside")
+            yield Asked(f"{transfer.name}:inside", transfer, "shadow-inside")
 
 
 @final

@@ -179,42 +179,26 @@ def _all_attacks(bench: Bench, places: dict[Place, Scored]) -> Iterable[str]:
 
 
 def _claims(claims: Sequence[Claim], places: dict[Place, Scored]) -> str:
-    head = (
-        "claim",
-        "metric",
-        "network",
-        "level",
-        "leaked",
-        "first",
-        "over (best there)",
-        "difference (95 %)",
-        "shown",
-    )
-    rows = [
-        row for claim in claims for place, scored in places.items() for row in _claim(claim, place, scored)
-    ]
-    return _table(head, rows)
+    """Return a row a claim, network and leak: at each level both means, the difference and what it shows."""
+    rows = []
+    for claim in claims:
+        for network, leaked in dict.fromkeys((place.network, place.leaked) for place in places):
+            if leaked in claim.leaked or (leaked and not claim.leaked):
+                here = [places[Place(network, level, leaked)] for level in LEVELS]
+                metric = "AUC" if claim.metric == AUC else "TPR at 1 %"
+                head = (claim.title, metric, network, str(leaked), claim.first)
+                rows.append((*head, *(_claimed(claim, scored) for scored in here)))
+    return _table(("claim", "metric", "network", "leaked", "first", *LEVELS), rows)
 
 
-def _claim(claim: Claim, place: Place, scored: Scored) -> Iterable[Sequence[str]]:
-    if place.leaked not in claim.leaked and (claim.leaked or not place.leaked):
-        return
+def _claimed(claim: Claim, scored: Scored) -> str:
     over = scored.best(expanded(claim.over, scored.names), claim.metric)
     if over is None or claim.first not in scored.names:
-        return
+        return NOT_THERE
     found = compare(scored.of(claim.first), scored.of(over), claim.metric, claim.margin)
     first, second = scored.mean(claim.first, claim.metric), scored.mean(over, claim.metric)
-    yield (
-        claim.title,
-        "AUC" if claim.metric == AUC else "TPR 1 %",
-        place.network,
-        place.level,
-        str(place.leaked),
-        f"{claim.first} {first:.3f}",
-        f"{over} {second:.3f}",
-        f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})",
-        found.finding,
-    )
+    told = f"{first:.3f} − {second:.3f} ({over}): {found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{told}, **{found.finding}**"
 
 
 def _agreements(agreements: Sequence[Agreement], places: dict[Place, Scored]) -> str:
