@@ -173,7 +173,7 @@ class SuperNode:
         run = message.metadata.run_id
         if self.context is None or self.context.run_id != run:
             self.context = Context(run, self.node.node_id, {}, RecordDict(), {})
-        logger.info("Answering %s, round %s", message.metadata.message_type, message.metadata.group_id or "-")
+        logger.info("Answering %s", message.metadata.message_type)
         try:
             return self.app(message, self.context)
         except Exception as error:  # a message that no app answers is the server's fault
