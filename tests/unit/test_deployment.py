@@ -4,6 +4,7 @@ import datetime
 import ssl
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -256,7 +257,7 @@ def test_a_node_that_leaves_without_an_answer_is_not_waited_for(tmp_path):
         north, replies = node_of(link, "north"), []
         key = deployments.private_key(tmp_path / "keys" / "north.key")
         with deployments.line(tmp_path, address, "north") as line:
-            node = supernode.SuperNode(line, key, answers_who("north"))
+            node = supernode.SuperNode(line, key, answers_who("north"), threading.Event())
             with node.connected():
                 asking = threading.Thread(target=lambda: replies.extend(ask(link, [north])))
                 asking.start()
@@ -277,6 +278,19 @@ def test_the_sites_are_told_when_the_federation_is_over(tmp_path):
         wait_until(lambda: online(link) == {"north"})
     ended.join(20)
     assert not ended.is_alive()
+
+
+def test_a_site_that_is_at_work_hears_from_its_heartbeat_that_it_is_over(tmp_path, monkeypatch):
+    over = threading.Event()
+    with ExitStack() as stack:
+        with deployments.a_superlink(tmp_path, "north") as (address, _):
+            line = stack.enter_context(deployments.line(tmp_path, address, "north"))
+            key = deployments.private_key(tmp_path / "keys" / "north.key")
+            node = supernode.SuperNode(line, key, answers_who("north"), over)
+            monkeypatch.setattr(supernode, "HEARTBEAT_SECONDS", 0.3)
+            stack.enter_context(node.connected())
+            assert not over.is_set()
+        assert over.wait(5)
 
 
 def test_an_answer_that_does_not_come_in_time_is_taken_back(tmp_path):

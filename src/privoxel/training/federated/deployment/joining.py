@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,10 +95,11 @@ def take_part(
     """
     patience = time.monotonic() + FIRST_SECONDS
     since_another: float | None = None
-    while not until():
+    over = threading.Event()
+    while not (until() or over.is_set()):
         try:
             with line_to(server, certificate, key) as line:
-                node = SuperNode(line, key, app)
+                node = SuperNode(line, key, app, over)
                 logger.info("Connected to %s", server)
                 since_another = None
                 with node.connected():
@@ -105,8 +107,8 @@ def take_part(
                     node.answer(until)
         except httpx.HTTPStatusError as error:
             if (said := _said(error)) == OVER:
-                logger.info("The federation is over")
-                return
+                over.set()
+                continue
             if said in MEANINGS:
                 raise RefusedError(MEANINGS[said]) from error
             if said == ANOTHER:
@@ -120,6 +122,7 @@ def take_part(
         if time.monotonic() > patience:
             raise RefusedError(SILENT)
         time.sleep(RETRY_SECONDS)
+    logger.info("The federation is over" if over.is_set() else "It is time to leave")
 
 
 def _said(error: httpx.HTTPStatusError) -> str:

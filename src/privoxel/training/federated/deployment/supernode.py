@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.clientapp.typing import ClientAppCallable
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import HEARTBEAT_CALL_TIMEOUT, ErrorCode
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -92,13 +92,21 @@ def patiently(call: Callable[[], Answer]) -> Answer:
 
 @final
 class SuperNode:
-    """A learner's node on an open line, from its activation on; ``answer`` answers what the server asks."""
+    """A learner's node on an open line, from its activation on; ``answer`` answers what the server asks.
+
+    ``over`` is set when the server says that the federation is over, also while the app is at work.
+    """
 
     def __init__(
-        self, line: FleetHttpClient, key: ec.EllipticCurvePrivateKey, app: ClientAppCallable
+        self,
+        line: FleetHttpClient,
+        key: ec.EllipticCurvePrivateKey,
+        app: ClientAppCallable,
+        over: threading.Event,
     ) -> None:
         self.line = line
         self.app = app
+        self.over = over
         self.context: Context | None = None
         public = public_key_to_bytes(key.public_key())
         request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_SECONDS)
@@ -114,22 +122,28 @@ class SuperNode:
             yield
         finally:
             stopped.set()
+            thread.join(HEARTBEAT_CALL_TIMEOUT)  # a late heartbeat would bring the node back
             with suppress(httpx.HTTPError):
                 self.line.DeactivateNode(DeactivateNodeRequest(node_id=self.node.node_id))
 
     def _beat(self, stopped: threading.Event) -> None:
         request = SendNodeHeartbeatRequest(node=self.node, heartbeat_interval=HEARTBEAT_SECONDS)
         while not stopped.wait(HEARTBEAT_SECONDS / 3):
-            with suppress(httpx.HTTPError, RuntimeError):  # a closed line is a RuntimeError
+            try:
                 self.line.SendNodeHeartbeat(request)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == httpx.codes.GONE:
+                    self.over.set()
+            except (httpx.HTTPError, RuntimeError) as error:  # a closed line is a RuntimeError
+                logger.debug("A heartbeat was lost: %s", error)
 
     def answer(self, until: Callable[[], bool]) -> None:
-        """Answer the server's messages, one after another, until it is time.
+        """Answer the server's messages, one after another, until it is time or over.
 
         Raises:
             httpx.HTTPError: if the line breaks or the server refuses.
         """
-        while not until():
+        while not (until() or self.over.is_set()):
             message = self._pull()
             if message is None:
                 time.sleep(POLL_SECONDS)
@@ -159,7 +173,7 @@ class SuperNode:
         run = message.metadata.run_id
         if self.context is None or self.context.run_id != run:
             self.context = Context(run, self.node.node_id, {}, RecordDict(), {})
-        logger.info("Answering %s, round %s", message.metadata.message_type, message.metadata.group_id or "-")
+        logger.info("Answering %s", message.metadata.message_type)
         try:
             return self.app(message, self.context)
         except Exception as error:  # a message that no app answers is the server's fault
