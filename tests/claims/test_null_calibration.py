@@ -15,7 +15,7 @@ from tests.null_targets import NullTarget, Setting, null_targets
 
 pytestmark = pytest.mark.slow
 
-TARGETS = 100
+TARGETS = 60
 ATTACKS = (
     "abs-error",
     "gradient-norm",
