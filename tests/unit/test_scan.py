@@ -131,9 +131,10 @@ def test_a_checkpoint_with_optimiser_and_table_tells_both(tmp_path):
     assert find(scan, Kind.OPTIMISER).member == "archive/data.pkl"
 
 
-def test_arrays_of_a_pickle_are_read_by_their_type(tmp_path):
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_of_a_pickle_are_read_by_their_type(tmp_path, protocol):
     content = {"y": np.array(AGES), "age": np.array(AGES, dtype=">f4"), "ids": np.array(PEOPLE)}
-    scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps(content)))
+    scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps(content, protocol=protocol)))
     assert find(scan, Kind.TABLE).what == "column 'age' of 10 plausible ages"
     assert find(scan, Kind.IDENTIFIER).distinct == 10
 
