@@ -47,7 +47,7 @@ def find(scan: ArtefactScan, kind: Kind, words: str = "") -> object:
 def test_a_pickled_training_table_is_found_under_every_protocol(tmp_path, protocol):
     scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps({"train": table()}, protocol=protocol)))
     people = find(scan, Kind.IDENTIFIER, "BIDS")
-    assert (people.count, people.distinct) == (10, 10)
+    assert (people.times, people.distinct) == (10, 10)
     assert find(scan, Kind.TABLE, "10 plausible ages")
     assert scan.outcome == "found"
     assert not scan.faults
@@ -195,7 +195,7 @@ def test_an_r_model_tells_its_training_table(tmp_path, packer):
     for name, content in (("m.RData", workspace), ("m.rds", R.file(fit))):
         scan = scan_artefact(write(tmp_path / name, packer(content)))
         assert {Kind.RECORDS, Kind.TABLE, Kind.IDENTIFIER} == kinds(scan)
-        assert find(scan, Kind.RECORDS, "residuals").count == 1
+        assert find(scan, Kind.RECORDS, "residuals").times == 1
         assert find(scan, Kind.TABLE, "data frame) of 10 lines")
         assert not scan.faults
 

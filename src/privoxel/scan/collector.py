@@ -29,7 +29,7 @@ class Column(NamedTuple):
     ``is_container``: a mapping or a list, which may hold state although it is no column of numbers.
     """
 
-    count: int
+    size: int
     numbers: tuple[float, ...] = ()
     is_container: bool = False
 
@@ -74,18 +74,18 @@ class Collector:
     def entry(self, name: str, column: Column, where: str) -> None:
         """Take note of values under a name."""
         holder = RECORD_HOLDERS.get(name)
-        if holder is not None and column.count >= FEWEST_VALUES:
-            self.found(Kind.RECORDS, f"{holder} (under {name!r}, {column.count:,} values)", where)
-        if is_optimiser(name) and (column.is_container or column.count > 1):
+        if holder is not None and column.size >= FEWEST_VALUES:
+            self.found(Kind.RECORDS, f"{holder} (under {name!r}, {column.size:,} values)", where)
+        if is_optimiser(name) and (column.is_container or column.size > 1):
             self.found(Kind.OPTIMISER, "state of an optimiser", where, example=_shown(name))
         role = role_of(name)
-        if role is None or column.count < FEWEST_VALUES:
+        if role is None or column.size < FEWEST_VALUES:
             return
         if role is not Role.AGE:
             if role is Role.PARTICIPANT:
-                self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.count:,} values", where)
+                self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} values", where)
         elif look_like_ages(column.numbers):
-            self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.count:,} plausible ages", where)
+            self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} plausible ages", where)
 
     def table(self, what: str, where: str) -> None:
         """Take note that this member holds a table of some kind (a data frame); its columns decide."""
