@@ -292,3 +292,15 @@ def test_no_output_holds_what_was_found(tmp_path):
     shown = "\n".join(scan_lines(scan)) + json.dumps(scan_record(scan))
     assert len(scan.findings) == 5
     assert not any(part in shown for part in ("7391", "0295", "jane", "clinic", "scan7"))
+
+
+def test_names_of_members_and_keys_are_redacted_too(tmp_path):
+    from privoxel.scan_cli import scan_lines  # noqa: PLC0415
+
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("people/sub-X7391.pkl", pickle.dumps(table()))
+        archive.writestr("../sub-X7391.pkl", pickle.dumps(table())[:40])
+    scan = scan_artefact(tmp_path / "m.zip")
+    assert scan.faults
+    assert find(scan, Kind.TABLE).member.endswith("sub-***.pkl")
+    assert "7391" not in "\n".join(scan_lines(scan))

@@ -122,11 +122,8 @@ def scan_tar(window: Window, collector: Collector, visit: Visit) -> None:
 
 
 def _check_name(name: str, collector: Collector) -> None:
-    shown = (
-        f"directory, {name[:60]!r}" if leaves_folder(name) else f"directory, {name.rsplit('/', 1)[-1][:40]!r}"
-    )
     if leaves_folder(name):
-        collector.found(Kind.ARCHIVE, "file name that leaves the folder it is unpacked in", shown)
+        collector.found(Kind.ARCHIVE, "file name that leaves the folder it is unpacked in", "directory")
     collector.text(name, "directory", key=False)
     plain = name.removesuffix(".npy")
     if is_optimiser(plain):

@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 
 from privoxel.scan.findings import Finding, Kind
 from privoxel.scan.limits import Budget
-from privoxel.scan.patterns import Hit, Pattern, hits
+from privoxel.scan.patterns import Hit, Pattern, hits, redacted
 from privoxel.scan.roles import (
     FEWEST_VALUES,
     RECORD_HOLDERS,
@@ -117,18 +117,26 @@ class Collector:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
-        return tuple(self._notes)
+        return tuple(map(redacted, self._notes))
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What could not be read."""
-        return tuple(self._faults)
+        return tuple(map(redacted, self._faults))
 
     def findings(self) -> tuple[Finding, ...]:
         """Return all findings, by member in the order they were met, then by kind."""
         self._judge_tables()
         return tuple(
-            Finding(kind, what, member, tally.where, tally.example, tally.count, len(tally.distinct))
+            Finding(
+                kind,
+                redacted(what),
+                redacted(member),
+                redacted(tally.where),
+                tally.example,
+                tally.count,
+                len(tally.distinct),
+            )
             for (member, kind, what), tally in self._tallies.items()
             if tally.pattern is None or len(tally.distinct) >= tally.pattern.fewest
         )
