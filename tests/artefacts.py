@@ -1,6 +1,5 @@
 """Model files made in the test, with and without records of people. Nobody in them is real."""
 
-import base64
 import gzip
 import pickle
 import struct
@@ -116,39 +115,48 @@ def torch_zip(path: Path, content: Any, *, protocol: int = 2) -> Path:
 
 def unpacked(text: str) -> bytes:
     """Return a file that was packed into text."""
-    return gzip.decompress(base64.b85decode(text.replace("\n", "").encode()))
+    return gzip.decompress(bytes.fromhex(text))
 
 
 H5PY_FILE = unpacked(
-    r"""
-ABzY8000000t4-uzi-n(6vyxEx;>>-xN3*~SgcHz5RHc-0SiHGsMVitVPK+-$Tcx)nutWDKZMi?m5l)*#w?Zi15oFTEM3aR)B*mE
-VBfuSV$(zj5NhFlJbd-uozM33yF2;Guie=PL#c@r31N)%5tDS%0vso9tM(003VH<kK~sKRw2gt^gz@bGX_vtNXf2lud$$s(>zo@>
-ZG!xdxVigYsE@(E4f;uo_p4Ove%asW&(~jYzgVi*z@IO2p*6lM)GyRxd24mKE)_>Re}^G|T^;h*=*(ZzHGdJz-_HDHYP~d)`6luH
-&~+a!ugub5Rgdy}tapD$&4-EJ{nY(idi=hV^FpoH=J?fqe`?+*_qS`rh36k4qd`>4l>*;de_Gkz^oyZ?oKkV78O4bGxbCoc4F4u`
-Gb@Xfzztro9v-A?`5j(J-?h@2Ql-o@&+^+mBc5`qx|e>b#%W&1IgTI*f*=TjAP9mWmlaA3`OQz2Eek}HN=FL%Db<7auw~e~2W5*a
-nI0t5EvWk#fj4Z|G))Y^U_70wl0vewb#%q!VT!IMBT+nh$HD6ohc}lrKl*#dL)G`}C?4{;N2rWP6bD_#VK7JoD$ZBqF;QVJ@Xf7!
-os&KoCyJM*sj+R+E;|NPaq=Pvg8VMcWw~iJ=A<63N^LHH?MXd%rDm6;dTUwO%RuL|?R_J;kNldw`{c&d(%CJ?*|7URzw*AY`N<i7
-#4e|fPa7ZaygfNQd*|(ceLp~szpb9)n?w)<L6Dy!{BMa~@Za6dF8v!;+_t0dH3UHr1VR2)z5_G=vav8Q000
+    """
+1f8b0800000000000203ed9abf6fd34014c7efecba3da554b86a87fe58ac4c96108d8722010b416da8d59f6e6160a28dc835
+316a9a8844a53f84d409958d0121c62c95f80350e78c2c5dcac6d401fe8e60dfbd7362d34408106ae17d3c7cf5de9dcff6f3
+bb3bf9c9afddd90743a9891409618cf4119374d2021c276eabf60d500a7a04fa41537e5db48d81df84f1ed016997c0ff682d
+970b7bb712a8eb9c1b526d82fc8fb8b9fb5ea88fc1be0dfa498bf7ab54eb7ed9dfe7cfd75f70bf58aad7c09f2f72a135be2b
+d42fd462796b75b92e15473b7f87217f5d1df2d7e8cc5fd2357f11ccdfcefc656abd3492f926f1fed0751f2eafccd260558f
+f27bac777f47cd8789defdd4fd5b7afcbe93f342add7e6f8d57e7f6ade27f7b76bc485e71f22a34154ca9502df5a7f5ad9de
+f48ba17f9c5271a619c588fdb8eeb0780cff2673332b8b94c00d5eb01e1ea46bf91d5e48dfb5d29952a5cc33cff2db3c239e
+72aaba977ea9c6695ec7398e2008822008822008822097154a0cf9cd4f952d0b44944a470afa29d583f6b065d8ba07658b2c
+991e24d32da8fb1881376cd7344d0cc0603c9daa9242b2b27574c5e3618aae2623513c7ac7c1eb12873797343ffa7bc643d5
+f7ec281ef2b947a88c4714075dc6613048032ace57e33151612ff0cdad7c9d933e18278a97a6a9b16dd22e3b065471f22208
+82fc2ecd65b96935e6a41eae4a6d2e80ed493d77a56697a47a6b59d8cb40e7b3ed7d23b98ffc9abdfbe4c6d4d2d92dc7d9b0
+fb3fbff2beb0f9c9197fc42ea78e4f1b1fefbc3d393c7be7ed7f7d3f408ebfad9ee29b44100441909f22fc6f895ef0dfddcd
+2efd1b56dcb6a3ef350441100441fe55be0333ffb2b130300000
 """
 )
 """A file by h5py 3.16: an optimiser group, a path, columns age and sex, and ids in a compressed chunk."""
 
 ONNX_FILE = unpacked(
-    r"""
-ABzY8000000t4gVvwF$IWy8f-!Nr}NpI4?=o|>7SQ6j`xsl*&ynq;KpmYI{PproIXpPQ<mm6(^RUs9BqnWtA!sidQjlbM&QU@XL#
-u4T!=%)u<c=!9&BmkPg6(Ed9Q4%^Rq@xo5Ly=kA1Y}7vG&`JBv8hiF9n*`W<MC`KDis9fA;C5n3OiwNL3Sa<%1AY!*dVxEHZU}_X
-2fU&D00{lS1429aLg;`X2+aVMXYg{+N(P$FVZ>fsnxt!BU;twn!Wc#{hB1s`0%MrM7-lerIgDWeV^}&dXQmWK2?K*qh>wehgHecs
-i;067gp+`RmFR*_Oad|ho2#e<asdDU
+    """
+1f8b0800000000000203e3e0b37ac9c465c3c558c1c59d9c9f57a6579e9a999e5122c458a9c41c5c9a64a4e4969993aaa0a4
+9f919f9baa9f959897aa5f52949899a75750a9a4a390939997aa602cc498ae65c9c1ccc12cc0e8846c86970abf4fd0fe3b0f
+0edbcf7af1c24ebcbd699f8f6cd43ee5d049fbcd1a7bf6279b04d87b44ecb2d38ae1e012e07662494c4f2df60a600081037e
+0e607a813b846e0884d007bca1fc0008fdc003423bf842e8802008cd009567f072d04a069ace61c45e5c9aa46b6060006318
+c218463086318c61026398c218663086398c610163583a3167a614470903834f888f8b87835188838b8983198493808295e8
+824e4c0232009baba80472010000
 """
 )
 """A model by onnx 1.23: a path in a node, ages and ids among its initialisers."""
 
 RDS_FILE = unpacked(
-    r"""
-ABzY8000000t1WSVqjokVqjus0AmJbVGsetd_c_Q;CFxl1RUHKK<K~*2<;6O4}kJL9zbYc2M8S$0F`He&|VBMAOJF#frWt+NV6B0
-Cg~a&7@%?uQMpE_Tw_$O2`bkVm1~B|HAm%IpmHtIT*v4JWB5`{gn@+##DEHLrX-dm<|HPi=0L56Nid)(WX(&=O)Z8hVulJbC#I)D
-nM|1}Fu~%~3N+1JWr;<4U|Y~lV8Ec!tWC~IEG|ZK8yCpYdTB*K7omHnD8F0}*`@H1gheSMEHW8k(Z~pkKt@>9F~TB^5f)vHu!v%`
-g!$Ld07(7=0IX+Nv%LZU00
+    """
+1f8b08000000000002038be0626060606260626600630666611001c47c40cce5e0778001041cdc1740e8c00608ed0d150f80
+f23d1e40685f07081d1400956780d05e0c30200032978185811348b3179726e91a1818a0720d51b946a85c6354ae092ad714
+956b86ca3547e55aa0722dd15cc7e80663f8524d84818509c4800a70a6249624e62426a5e640ad864930a02964cd4bcc4d2d
+862a62860a3227a6a742994c992930c1e2d40a34cd5c6589457a605bd04d60c0a0d1ac4dce492c2e46731b17c8d17a694540
+17a17ba728bf5c0fd9a5f090844529232c321961d1c8088b404658d431c2228d11165d8cb08862b484f9d7d00048fe0300ac
+6758b3bd020000
 """
 )
 """A data frame with age, id and sex by pyreadr 0.5."""

@@ -55,7 +55,7 @@ def scan_lines(scan: "ArtefactScan") -> list[str]:
         verdicts["found"] = "1 finding"
     lines = [f"{_plain(str(scan.path))}: {verdicts[scan.outcome]} ({scan.form}, {_size(scan.size)})"]
     for finding in scan.findings:
-        times = f", {finding.count:,} times" if finding.count > 1 else ""
+        times = f", {finding.times:,} times" if finding.times > 1 else ""
         different = f", {finding.distinct:,} different" if finding.distinct > 1 else ""
         what = "" if finding.what == finding.kind else f" {_plain(finding.what)}"
         lines.append(f"  [{finding.kind}]{what}{times}{different}")

@@ -47,7 +47,7 @@ def find(scan: ArtefactScan, kind: Kind, words: str = "") -> object:
 def test_a_pickled_training_table_is_found_under_every_protocol(tmp_path, protocol):
     scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps({"train": table()}, protocol=protocol)))
     people = find(scan, Kind.IDENTIFIER, "BIDS")
-    assert (people.count, people.distinct) == (10, 10)
+    assert (people.times, people.distinct) == (10, 10)
     assert find(scan, Kind.TABLE, "10 plausible ages")
     assert scan.outcome == "found"
     assert not scan.faults
@@ -131,9 +131,10 @@ def test_a_checkpoint_with_optimiser_and_table_tells_both(tmp_path):
     assert find(scan, Kind.OPTIMISER).member == "archive/data.pkl"
 
 
-def test_arrays_of_a_pickle_are_read_by_their_type(tmp_path):
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_of_a_pickle_are_read_by_their_type(tmp_path, protocol):
     content = {"y": np.array(AGES), "age": np.array(AGES, dtype=">f4"), "ids": np.array(PEOPLE)}
-    scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps(content)))
+    scan = scan_artefact(write(tmp_path / "m.pkl", pickle.dumps(content, protocol=protocol)))
     assert find(scan, Kind.TABLE).what == "column 'age' of 10 plausible ages"
     assert find(scan, Kind.IDENTIFIER).distinct == 10
 
@@ -194,7 +195,7 @@ def test_an_r_model_tells_its_training_table(tmp_path, packer):
     for name, content in (("m.RData", workspace), ("m.rds", R.file(fit))):
         scan = scan_artefact(write(tmp_path / name, packer(content)))
         assert {Kind.RECORDS, Kind.TABLE, Kind.IDENTIFIER} == kinds(scan)
-        assert find(scan, Kind.RECORDS, "residuals").count == 1
+        assert find(scan, Kind.RECORDS, "residuals").times == 1
         assert find(scan, Kind.TABLE, "data frame) of 10 lines")
         assert not scan.faults
 
@@ -291,3 +292,15 @@ def test_no_output_holds_what_was_found(tmp_path):
     shown = "\n".join(scan_lines(scan)) + json.dumps(scan_record(scan))
     assert len(scan.findings) == 5
     assert not any(part in shown for part in ("7391", "0295", "jane", "clinic", "scan7"))
+
+
+def test_names_of_members_and_keys_are_redacted_too(tmp_path):
+    from privoxel.scan_cli import scan_lines  # noqa: PLC0415
+
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("people/sub-X7391.pkl", pickle.dumps(table()))
+        archive.writestr("../sub-X7391.pkl", pickle.dumps(table())[:40])
+    scan = scan_artefact(tmp_path / "m.zip")
+    assert scan.faults
+    assert find(scan, Kind.TABLE).member.endswith("sub-***.pkl")
+    assert "7391" not in "\n".join(scan_lines(scan))

@@ -5,7 +5,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO, cast
 
 from privoxel.scan.collector import Collector
@@ -108,7 +108,7 @@ def scan_tar(window: Window, collector: Collector, visit: Visit) -> None:
     """
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", _File(window)), mode="r:") as archive:
-            for entry in _tar_entries(archive):
+            for entry in archive:
                 collector.budget.member()
                 _check_name(entry.name, collector)
                 if entry.issym() or entry.islnk():
@@ -121,19 +121,9 @@ def scan_tar(window: Window, collector: Collector, visit: Visit) -> None:
         raise UnreadableError(f"it is a damaged tar archive ({type(error).__name__})") from error
 
 
-def _tar_entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members; the archive does not keep those that are past."""
-    while (entry := archive.next()) is not None:
-        yield entry
-        archive.members = []
-
-
 def _check_name(name: str, collector: Collector) -> None:
-    shown = (
-        f"directory, {name[:60]!r}" if leaves_folder(name) else f"directory, {name.rsplit('/', 1)[-1][:40]!r}"
-    )
     if leaves_folder(name):
-        collector.found(Kind.ARCHIVE, "file name that leaves the folder it is unpacked in", shown)
+        collector.found(Kind.ARCHIVE, "file name that leaves the folder it is unpacked in", "directory")
     collector.text(name, "directory", key=False)
     plain = name.removesuffix(".npy")
     if is_optimiser(plain):

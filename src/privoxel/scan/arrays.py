@@ -77,20 +77,23 @@ def bytes_of(kind: ArrayType, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * kind.size
 
 
-def sample_numbers(window: Window, blob: Blob, kind: ArrayType) -> tuple[float, ...]:
-    """Return the first numbers of an array in the file; nothing where it holds none."""
+def numbers_in(raw: bytes, kind: ArrayType) -> tuple[float, ...]:
+    """Return the first numbers among the bytes of an array; nothing where it holds none."""
     dtype = kind.dtype
     if dtype is None:
         return ()
-    count = min(blob.length // dtype.itemsize, SAMPLE)
-    raw = window.part(blob.start, count * dtype.itemsize).peek(count * dtype.itemsize)
-    numbers = np.frombuffer(raw, dtype=dtype).astype(np.float64)
+    count = min(len(raw) // dtype.itemsize, SAMPLE)
+    numbers = np.frombuffer(raw, dtype=dtype, count=count).astype(np.float64)
     return tuple(numbers.tolist()) if np.isfinite(numbers).all() else ()
 
 
-def column_of(window: Window, blob: Blob, kind: ArrayType) -> Column:
-    """Return an array in the file as a column of values."""
-    return Column(blob.length // max(kind.size, 1), sample_numbers(window, blob, kind))
+def column_of(window: Window, values: Blob | bytes, kind: ArrayType) -> Column:
+    """Return an array, whose bytes are given or lie in the file, as a column of values."""
+    size = max(kind.size, 1)
+    if isinstance(values, bytes):
+        return Column(len(values) // size, numbers_in(values, kind))
+    raw = window.part(*values).peek(min(values.length, SAMPLE * size))
+    return Column(values.length // size, numbers_in(raw, kind))
 
 
 def scan_strings(window: Window, blob: Blob, kind: ArrayType, collector: Collector) -> None:

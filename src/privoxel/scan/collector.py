@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 
 from privoxel.scan.findings import Finding, Kind
 from privoxel.scan.limits import Budget
-from privoxel.scan.patterns import Hit, Pattern, hits
+from privoxel.scan.patterns import Hit, Pattern, hits, redacted
 from privoxel.scan.roles import (
     FEWEST_VALUES,
     RECORD_HOLDERS,
@@ -29,7 +29,7 @@ class Column(NamedTuple):
     ``is_container``: a mapping or a list, which may hold state although it is no column of numbers.
     """
 
-    count: int
+    size: int
     numbers: tuple[float, ...] = ()
     is_container: bool = False
 
@@ -74,18 +74,18 @@ class Collector:
     def entry(self, name: str, column: Column, where: str) -> None:
         """Take note of values under a name."""
         holder = RECORD_HOLDERS.get(name)
-        if holder is not None and column.count >= FEWEST_VALUES:
-            self.found(Kind.RECORDS, f"{holder} (under {name!r}, {column.count:,} values)", where)
-        if is_optimiser(name) and (column.is_container or column.count > 1):
+        if holder is not None and column.size >= FEWEST_VALUES:
+            self.found(Kind.RECORDS, f"{holder} (under {name!r}, {column.size:,} values)", where)
+        if is_optimiser(name) and (column.is_container or column.size > 1):
             self.found(Kind.OPTIMISER, "state of an optimiser", where, example=_shown(name))
         role = role_of(name)
-        if role is None or column.count < FEWEST_VALUES:
+        if role is None or column.size < FEWEST_VALUES:
             return
         if role is not Role.AGE:
             if role is Role.PARTICIPANT:
-                self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.count:,} values", where)
+                self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} values", where)
         elif look_like_ages(column.numbers):
-            self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.count:,} plausible ages", where)
+            self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} plausible ages", where)
 
     def table(self, what: str, where: str) -> None:
         """Take note that this member holds a table of some kind (a data frame); its columns decide."""
@@ -117,18 +117,26 @@ class Collector:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
-        return tuple(self._notes)
+        return tuple(map(redacted, self._notes))
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What could not be read."""
-        return tuple(self._faults)
+        return tuple(map(redacted, self._faults))
 
     def findings(self) -> tuple[Finding, ...]:
         """Return all findings, by member in the order they were met, then by kind."""
         self._judge_tables()
         return tuple(
-            Finding(kind, what, member, tally.where, tally.example, tally.count, len(tally.distinct))
+            Finding(
+                kind,
+                redacted(what),
+                redacted(member),
+                redacted(tally.where),
+                tally.example,
+                tally.count,
+                len(tally.distinct),
+            )
             for (member, kind, what), tally in self._tallies.items()
             if tally.pattern is None or len(tally.distinct) >= tally.pattern.fewest
         )

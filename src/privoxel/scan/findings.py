@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     """Equal findings in one place of an artefact.
 
     ``member``: file within the artefact; "" is the artefact itself, "!" separates nested archives.
-    ``where``: byte offset, or the key, of the first one. ``example``: the first one, redacted. ``count``: how
+    ``where``: byte offset, or the key, of the first one. ``example``: the first one, redacted. ``times``: how
     often; ``distinct``: different ones, 0 where that makes no sense.
     """
 
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     member: str
     where: str
     example: str
-    count: int
+    times: int
     distinct: int
 
 

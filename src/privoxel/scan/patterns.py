@@ -135,3 +135,14 @@ def hits(text: str) -> Iterator[Hit]:
     for pattern in PATTERNS:
         for match in pattern.regex.finditer(text):
             yield Hit(pattern, match.start(), match.group())
+
+
+def redacted(text: str) -> str:
+    """Return ``text`` with everything that a pattern matches replaced, for names of files and keys.
+
+    >>> redacted("data/sub-0042_T1w.npy")
+    'data/sub-***_T1w.npy'
+    """
+    for hit in sorted(hits(text), key=lambda hit: -len(hit.text)):
+        text = text.replace(hit.text, hit.pattern.redact(hit.text))
+    return text

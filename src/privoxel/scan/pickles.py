@@ -4,6 +4,7 @@ joblib writes the bytes of arrays between the opcodes, right after the object th
 found by that description. PyTorch's older format is several pickles one after another, then raw tensors.
 """
 
+import io
 import struct
 from typing import final
 
@@ -186,10 +187,14 @@ class _Reader:
         if isinstance(value, Many):
             numbers = () if value.is_mapping else numbers_of(value.items)
             return Column(value.count, numbers, is_container=value.count > 0)
-        if not isinstance(value, Called):
-            return Column(1)
+        return self._object_column(value) if isinstance(value, Called) else Column(1)
+
+    def _object_column(self, value: Called) -> Column:
+        """Return what an object is: an array, a tensor, or the items it was given."""
         if isinstance(value.state, Many) and value.name.endswith("_reconstruct"):
-            return self._array_column(value.state)
+            return self._array_column(value.state.items[1:2], value.state.items[2:5:2])
+        if isinstance(value.arguments, Many) and value.name.endswith("_frombuffer"):
+            return self._array_column(value.arguments.items[2:3], value.arguments.items[1::-1])
         if value.name.endswith("NumpyArrayWrapper") and isinstance(value.items, Many) and value.items.items:
             found = value.items.items[0]
             return found if isinstance(found, Column) else Column(1)
@@ -197,15 +202,15 @@ class _Reader:
             return Column(_tensor_size(value))
         return Column(value.items.count, is_container=value.items.count > 0)
 
-    def _array_column(self, state: Many) -> Column:
-        """Return a plain array, given its pickled state (version, shape, dtype, order, values)."""
-        if len(state.items) < 5:
+    def _array_column(self, shape: list[object], content: list[object]) -> Column:
+        """Return an array, given its shape, and its type with its values, as far as they are there."""
+        if not shape or len(content) < 2:
             return Column(1)
-        kind, values = array_type(state.items[2]), state.items[4]
+        kind, values = array_type(content[0]), content[1]
         if isinstance(values, Many):
             return Column(values.count, numbers_of(values.items))
-        if kind is None or not isinstance(values, Blob):
-            return Column(max(bytes_of(kind, shape_of(state.items[1])) // kind.size, 1) if kind else 1)
+        if kind is None or not isinstance(values, Blob | bytes):
+            return Column(max(bytes_of(kind, shape_of(shape[0])) // kind.size, 1) if kind else 1)
         return column_of(self.window, values, kind)
 
     def _code(self, opcode: Opcode) -> None:
@@ -255,13 +260,31 @@ class _Reader:
             self.collector.table(TABLES[name], where)
         return Import(name)
 
-    def _called(self, function: object, arguments: object) -> Called:
-        """Return a call; ``_reconstructor`` and ``__newobj__`` stand for the class they make."""
+    def _called(self, function: object, arguments: object) -> Called | bytes:
+        """Return a call; ``_reconstructor`` and ``__newobj__`` stand for the class they make.
+
+        Protocols up to 2 write bytes as text that is to be encoded; that one call is made.
+        """
         made = Called(function, arguments)
+        if made.name == "_codecs.encode" and isinstance(arguments, Many) and arguments.items:
+            text = arguments.items[0]
+            return text.encode("latin-1", "replace") if isinstance(text, str) else made
         if made.name in ("copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__"):
             first = arguments.items[:1] if isinstance(arguments, Many) else []
             made = Called(first[0] if first else None, arguments)
+        if made.name.endswith("_frombuffer") and isinstance(arguments, Many) and len(arguments.items) > 1:
+            self._typed(arguments.items[1], arguments.items[0])
         return made
+
+    def _typed(self, described: object, values: object) -> None:
+        """Take bytes that are an array of a known type off the list of those to look through."""
+        kind = array_type(described)
+        if kind is not None and isinstance(values, Blob):
+            self._untyped.pop(values.start, None)
+            if kind.is_text:
+                scan_strings(self.window, values, kind, self.collector)
+        elif kind is not None and isinstance(values, bytes) and kind.is_text:
+            scan_strings(Window(io.BytesIO(values)), Blob(0, len(values)), kind, self.collector)
 
     def _persistent(self, key: object) -> Persistent:
         """Return a reference; PyTorch's is ("storage", type, key, device, elements)."""
@@ -280,11 +303,7 @@ class _Reader:
         if names:
             self.collector.columns(names, None, f"byte {opcode.position:,}")
         if target.name.endswith("_reconstruct") and isinstance(state, Many) and len(state.items) > 4:
-            kind, values = array_type(state.items[2]), state.items[4]
-            if kind is not None and isinstance(values, Blob):
-                self._untyped.pop(values.start, None)
-                if kind.is_text:
-                    scan_strings(self.window, values, kind, self.collector)
+            self._typed(state.items[2], state.items[4])
         elif target.name.endswith("NumpyArrayWrapper") and isinstance(state, Many):
             target.items.add(self._inline_array(state))
 
