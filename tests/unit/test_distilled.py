@@ -58,7 +58,7 @@ def test_a_student_that_shares_the_targets_errors_leaves_what_membership_adds():
 
     student = auc(common + rng.normal(0, 1, (2, len(table))))
     assert student > roc_auc_score(truth, -np.abs(error)) + 0.03
-    assert student > auc(rng.normal(0, 4, (2, len(table)))) + 0.1
+    assert student > auc(rng.normal(0, 4, (2, len(table)))) + 0.05
 
 
 def test_errors_name_the_attack_and_kinds_are_told_apart():

@@ -10,7 +10,7 @@ from privoxel.attacks.base import ReferenceKind, ThreatModel, reference_kind
 from privoxel.cohort.splits import Design
 from privoxel.config import parse_config
 from privoxel.errors import ConfigError, StoreError
-from privoxel.executor import Executor
+from privoxel.executor import Executor, one_thread
 from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
@@ -147,7 +147,7 @@ def test_warm_starts_of_a_balanced_design_are_refused():
 def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path):
     place = workplace(tmp_path, names=("abs-error", "lira-online"), count=2)
     with pytest.raises(
-        ConfigError, match=r"lira-online needs 2 shadows trained on every participant.*got 1 and 1"
+        ConfigError, match=r"lira-online needs 2 shadow models trained on every participant.*got 1 and 1"
     ):
         check_feasible(place.config, [DESIGN], chosen_attacks(place.config), COHORT)
     everything = workplace(tmp_path / "all", names=("all",), count=2).config
@@ -225,7 +225,8 @@ def test_a_student_is_taught_what_the_target_says_of_the_others(tmp_path):
         TrainingFolders(tmp_path / "mine", tmp_path / "mine" / "state"),
         Runtime(),
     )
-    train_shadow(mine)
+    with one_thread():
+        train_shadow(mine)
     one = weights_of(tmp_path, "mine/epoch-0002.safetensors")
     two = weights_of(tmp_path, "shadows/cnn3d-1-distilled/0001/epoch-0002.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
