@@ -85,6 +85,9 @@ def test_gradients_of_the_papers_width_are_read():
     assert np.isfinite(scored(split).scores).all()
 
 
+LIGHT = StackedAttack(width=5, classifiers=("logistic",))
+
+
 def folds_of(leaked):
     return leaked_folds(leaked, np.random.default_rng(4))
 
@@ -93,12 +96,12 @@ def test_cross_validated_scores_are_those_of_a_stack_for_each_fold():
     """The slow way: features of the selected tables, a stack for each fold."""
     leaked = leak(make_table(gap=2.0), per_class=20).leaked
     folds, rng = folds_of(leaked), np.random.default_rng(9)
-    fast = STACKED.held_out(leaked, folds, np.random.default_rng(9))
+    fast = LIGHT.held_out(leaked, folds, np.random.default_rng(9))
     seed, names = int(rng.integers(2**31)), tuple(sorted(n for n in leaked.values if "gradient:" in n))
     for fold in range(5):
         rest, rows = leaked.select(folds != fold), leaked.select(folds == fold)
-        known, unknown = (STACKED._groups(table, names, seed) for table in (rest, rows))
-        slow = STACKED._stack(Leaked(rest, known), leaked_folds(rest, rng), unknown).scores
+        known, unknown = (LIGHT._groups(table, names, seed) for table in (rest, rows))
+        slow = LIGHT._stack(Leaked(rest, known), leaked_folds(rest, rng), unknown).scores
         np.testing.assert_allclose(fast[folds == fold], slow, rtol=1e-6, atol=1e-8)
 
 
@@ -106,7 +109,7 @@ def test_the_membership_of_a_fold_does_not_reach_its_scores():
     leaked = leak(make_table(gap=2.0), per_class=20).leaked
     folds = folds_of(leaked)
     flipped = leaked.with_membership(np.where(folds == 2, ~leaked.is_member(), leaked.is_member()))
-    first, second = (STACKED.held_out(t, folds, np.random.default_rng(9)) for t in (leaked, flipped))
+    first, second = (LIGHT.held_out(t, folds, np.random.default_rng(9)) for t in (leaked, flipped))
     np.testing.assert_array_equal(first[folds == 2], second[folds == 2])
 
 
@@ -116,7 +119,7 @@ def test_every_gradient_is_read_once_for_all_folds(monkeypatch):
     monkeypatch.setattr(
         stacked_module, "finite_signal", lambda a, table, name: read.append(name) or through(a, table, name)
     )
-    STACKED.held_out(leaked, folds_of(leaked), np.random.default_rng(9))
+    LIGHT.held_out(leaked, folds_of(leaked), np.random.default_rng(9))
     assert sorted(n for n in read if n != "prediction") == sorted(
         n for n in leaked.values if n.startswith("gradient")
     )
