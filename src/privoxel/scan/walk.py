@@ -44,7 +44,7 @@ def form_of(window: Window, name: str) -> str:
     found = next((form for magic, form in by_magic.items() if head.startswith(magic)), "")
     if found:
         return found
-    by_look = (
+    by_look: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("rdata", lambda: r_header(head) is not None),
         ("safetensors", lambda: looks_like_safetensors(window)),
         ("tar", lambda: head[TAR_AT : TAR_AT + 5] == b"ustar"),
