@@ -87,7 +87,9 @@ class DefenceConfig(Section):
         """The settings that are on and act on training, by name, in words."""
         off = DefenceConfig().model_dump()
         chosen = {name: value for name, value in self.model_dump().items() if value != off[name]}
-        return {name: str(value) for name, value in chosen.items() if name not in {"release", "public_brains"}}
+        return {
+            name: str(value) for name, value in chosen.items() if name not in {"release", "public_brains"}
+        }
 
     @property
     def of_student(self) -> "DefenceConfig":

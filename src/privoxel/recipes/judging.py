@@ -1,7 +1,8 @@
 """Judging one target: attacks and controls on its signals, kept so that a killed run need not repeat them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from privoxel.arrays import IntArray
 from privoxel.attacks import CONTROLS
-from privoxel.attacks.base import Attack, needs_models
+from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.config import AttackConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
@@ -22,6 +23,7 @@ from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
 from privoxel.seeding import Streams
 from privoxel.signals.extract import total_norm
+from privoxel.signals.release import Release
 from privoxel.signals.table import Membership, SignalTable
 
 logger = logging.getLogger(__name__)
@@ -40,13 +42,17 @@ class AttackFacts(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A judged target: how well it predicts, and every attack's and control's scores."""
+    """A judged target: how well it predicts, and every attack's and control's scores.
+
+    ``defence`` says what was done against attacks.
+    """
 
     plan: TargetPlan
     curve: tuple[TrainingPoint, ...]
     utility: Utility
     scores: TargetScores
     facts: Mapping[str, AttackFacts]
+    defence: Mapping[str, str] = MappingProxyType({})
 
 
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
@@ -61,8 +67,12 @@ def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace)
         facts = {
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
         }
-        return Judged(plan, curve, _utility(observed), scores, facts)
-    attacked, controls = _attack(observed, mine, workplace)
+        defence = {**observed.defence, **folder.manifest["steps"].get(f"{plan.name}/release", {})}
+        return Judged(plan, curve, _utility(observed), scores, facts, defence)
+    release = _release(workplace)
+    answered = released_facts(observed.table, release)
+    folder.finish(f"{plan.name}/release", **answered)
+    attacked, controls = _attack(observed, mine, workplace, release)
     scores = _scores(observed, attacked, controls, workplace)
     kept.parent.mkdir(parents=True, exist_ok=True)
     Archive({plan.name: scores}).save(kept)
@@ -71,11 +81,48 @@ def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace)
         for name, a in (*attacked.items(), *controls.items())
     }
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
-    return Judged(plan, curve, _utility(observed), scores, facts)
+    return Judged(plan, curve, _utility(observed), scores, facts, {**observed.defence, **answered})
+
+
+def _release(workplace: Workplace) -> Release | None:
+    """Return how the models of the run answer black-box questions, or None if with their predictions."""
+    settings = workplace.config.defences.release
+    if not settings.is_on:
+        return None
+    seed = Streams(workplace.config.seed).seed("release")
+    return Release.over(workplace.cohort, settings, seed)
+
+
+def released_facts(table: SignalTable, release: Release | None) -> dict[str, str]:
+    """Return what is done to answers, and the mean absolute errors (years) of what is answered."""
+    if release is None:
+        return {}
+    error, members = np.abs(release.of(table).error()), table.is_member()
+    return {
+        "release": str(release.settings.model_dump(exclude_defaults=True)),
+        "released_members_mae": f"{error[members].mean():.3f}",
+        "released_non_members_mae": f"{error[~members].mean():.3f}",
+    }
+
+
+def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], SignalTable]:
+    """Return what an attack sees of a table: black-box ones see answers where there is a ``release``."""
+    answered: dict[
+        int, tuple[SignalTable, SignalTable]
+    ] = {}  # by identity: many attacks ask about few tables
+
+    def seen(attack: Attack, table: SignalTable) -> SignalTable:
+        if release is None or attack.threat_model is not ThreatModel.BLACK_BOX:
+            return table
+        if id(table) not in answered:
+            answered[id(table)] = (table, release.of(table))
+        return answered[id(table)][1]
+
+    return seen
 
 
 def _attack(
-    observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace
+    observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace, release: Release | None
 ) -> tuple[Mapping[str, Attacked], Mapping[str, Attacked]]:
     """Return attacks and controls; every model under one design meets the same adversary's draws."""
     settings, table = workplace.config.attacks, observed.table
@@ -87,7 +134,8 @@ def _attack(
     if any(map(needs_models, ready)):
         shadows = observe_shadows(observed.plan, ready, workplace)
     models_for = _nobody if shadows is None else shadows.models_for
-    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for)
+    seen = seen_through(release)
+    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for, seen_by=seen)
     if shadows is not None:
         attacked = _with_fidelity(attacked, shadows, table)
     if observed.plan.is_null:
@@ -100,7 +148,7 @@ def _attack(
     try:
         null, null_draws = _pseudo_members(table, settings, alone.streams)
         (controls[PSEUDO_MEMBERS],) = run_attacks(
-            [primary], null, null_draws, crew=alone, models_for=models_for
+            [primary], null, null_draws, crew=alone, models_for=models_for, seen_by=seen
         ).values()
     except PrivoxelError as error:
         logger.warning("no pseudo-member control for %s: %s", observed.plan.name, error)

@@ -141,7 +141,8 @@ def needs_of(
     for plan in plans:
         pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
-        training = pace.seconds * epochs * len(cohort.rows_of(plan.trained_on))
+        scans = epochs * len(cohort.rows_of(plan.trained_on)) + student_scans(config, epochs)
+        training = pace.seconds * scans
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
@@ -151,13 +152,27 @@ def needs_of(
     for plan in shadowed.values():
         pace, design = paces[plan.model.name], shadow_design(plan, config)
         scans = sum(
-            len(cohort.rows_of(design.members(k))) * shadow_epochs(plan, config, k) for k in range(count)
+            len(cohort.rows_of(design.members(k))) * epochs + student_scans(config, epochs)
+            for k, epochs in ((k, shadow_epochs(plan, config, k)) for k in range(count))
         )
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
         disk += count * 4 * (pace.weights + _judged(plan, cohort))
         disk += pace.signal_bytes * len(cohort.rows_of(design.pool))
+    pretraining = config.defences.pretraining
+    if pretraining is not None:
+        training = sum(pace.seconds for pace in paces.values())
+        training *= pretraining.epochs * config.defences.public_brains
+        seconds, core_seconds = seconds + training, core_seconds + training * runtime.threads
     return Needs(len(plans) + count * len(shadowed), seconds, core_seconds, disk)
+
+
+def student_scans(config: RunConfig, teacher_epochs: int) -> int:
+    """Return how many public scans the student of a training is shown, all epochs together."""
+    distillation = config.defences.distillation
+    if distillation is None:
+        return 0
+    return (distillation.epochs or teacher_epochs) * config.defences.public_brains
 
 
 def _judged(plan: TargetPlan, cohort: Cohort) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -21,16 +21,18 @@ from privoxel.attacks.base import Attack, fewest_references, needs_models, needs
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.shadow_design import ShadowDesign, balanced_design, population_design
 from privoxel.config import ModelConfig, PrivacyConfig, RunConfig, TrainingConfig
+from privoxel.defence_config import DefenceConfig
 from privoxel.errors import ConfigError
 from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
-from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace
+from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, pretrained, public_of, started
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
 from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import load_weights, predict_ages, train
+from privoxel.training.loop import predict_ages
+from privoxel.training.released import train_released
 from privoxel.training.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -127,7 +129,11 @@ def unsupported(attacks: Sequence[Attack], design: ShadowDesign, config: RunConf
 @final
 @dataclass(frozen=True)
 class ShadowTraining:
-    """One shadow to train: everything a worker process needs."""
+    """One shadow to train: everything a worker process needs.
+
+    ``warm`` are the folders of a finished training whose last weights it starts from, ``start`` such weights;
+    ``validation`` are the rows that decide when training stops, those of the target.
+    """
 
     settings: ModelConfig
     training: TrainingConfig
@@ -137,8 +143,12 @@ class ShadowTraining:
     streams: Streams
     folders: TrainingFolders
     runtime: Runtime
+    warm: TrainingFolders | None = None
     start: Path | None = None
     privacy: PrivacyConfig | None = None
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    validation: IntArray | None = None
+    public: Cohort | None = None
 
 
 def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
@@ -146,15 +156,25 @@ def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
     cohort, ages = shadow.cohort, shadow.cohort.covariates.age
     mine = ages[shadow.rows]
     seed = shadow.streams.seed("initialisation")
-    model = build_model(spec_of(shadow.settings), cohort.grid.shape, float(mine.mean()), seed)
-    if shadow.start is not None:
-        load_weights(model, shadow.start)
+    start = shadow.warm.existing()[-1] if shadow.warm is not None else shadow.start
+    model = started(shadow.settings, cohort, float(mine.mean()), seed, start)
     scale = float(np.var(mine)) if shadow.settings.head == "scaled" else 1.0
-    training_set = TrainingSet(cohort, shadow.rows, np.empty(0, dtype=np.int64), loss_scale=scale)
-    job = TrainingJob(
-        shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent(), shadow.privacy
+    validation = np.empty(0, dtype=np.int64) if shadow.validation is None else shadow.validation
+    train_released(
+        model,
+        TrainingSet(cohort, shadow.rows, validation, loss_scale=scale),
+        TrainingJob(
+            shadow.training,
+            shadow.streams,
+            shadow.folders,
+            shadow.runtime,
+            Silent(),
+            shadow.privacy,
+            shadow.defence,
+        ),
+        public=shadow.public,
+        build=lambda mean_age, seed: started(shadow.settings, cohort, mean_age, seed, shadow.start),
     )
-    train(model, training_set, job)
     shutil.rmtree(shadow.folders.state, ignore_errors=True)
     errors = {}
     for name, rows in (("members", shadow.rows), ("non_members", shadow.unseen)):
@@ -222,7 +242,7 @@ def _train_all(
         first = executor.run(jobs[:1], keep=keep, progress=progress, title="first shadow")
         jobs = jobs[1:]
     errors = [*first, *executor.run(jobs, keep=keep, progress=progress, title="shadows")]
-    return errors, [t.folders.snapshot(t.training.epochs) for t in trainings]
+    return errors, [t.folders.existing()[-1] for t in trainings]
 
 
 def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workplace) -> ShadowTraining:
@@ -232,6 +252,7 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
     epochs = shadow_epochs(plan, config, k)
     training = config.training.model_copy(update={"epochs": epochs, "snapshot_every": epochs})
     inside = set(design.members(k))
+    defence = config.defences
     judged = (*plan.design.members, *plan.design.non_members)
     return ShadowTraining(
         plan.model,
@@ -242,8 +263,12 @@ def _training(plan: TargetPlan, design: ShadowDesign, k: int, workplace: Workpla
         _streams(plan, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
-        TrainingFolders(root / "0000", root).snapshot(shadow_epochs(plan, config, 0)) if warm else None,
+        TrainingFolders(root / "0000", root) if warm else None,
+        pretrained(plan.model, workplace),
         config.privacy,
+        defence,
+        cohort.rows_of(plan.design.validation) if defence.stop_gap is not None else None,
+        public_of(workplace) if defence.distillation is not None else None,
     )
 
 
@@ -255,12 +280,18 @@ def _digest(plan: TargetPlan, design: ShadowDesign, workplace: Workplace) -> str
         plan.model.model_dump_json(),
         config.training.model_dump_json(),
         config.privacy.model_dump_json() if config.privacy else "",
+        _training_settings(config.defences),
         config.shadows.model_dump_json(),
         workplace.cohort.fingerprint,
         design.pool,
         design.inside.tobytes(),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _training_settings(defence: DefenceConfig) -> str:
+    """Return the settings of ``defence`` that change weights: all but those of answers."""
+    return defence.model_dump_json(exclude={"release"})
 
 
 def _first_shadow(

@@ -60,5 +60,5 @@ class TrainingJob:
     runtime: Runtime
     progress: Progress
     privacy: PrivacyConfig | None = None
-    defence: DefenceConfig = DefenceConfig()
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
     inherited: Mapping[str, str] = field(default_factory=dict)

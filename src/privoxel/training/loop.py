@@ -89,7 +89,9 @@ def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trai
             point = _run_epoch(epoch, model, steps, training_set, job, task=task)
             if before is not None and (gap := _gap(model, training_set, job, point)) > limit:
                 model.load_state_dict(before)
-                stopped = {f"{DEFENCE}stopped": f"after epoch {epoch - 1}: gap {gap:.3f} years after the next"}
+                stopped = {
+                    f"{DEFENCE}stopped": f"after epoch {epoch - 1}: gap {gap:.3f} years after the next"
+                }
                 save_weights(model, folders.snapshot(epoch - 1), _facts(steps, epoch - 1, job) | stopped)
                 break
             curve.append(point)
