@@ -1,6 +1,6 @@
 """Knowledge distillation on public brains: the student is what is released, and it never sees a member.
 
-Shejwalkar and Houmansadr (2021, arXiv 2009.00562; DMP) for regression and with simulated scans as the public
+Shejwalkar and Houmansadr (2021, arXiv 1906.06589; DMP) for regression and with simulated scans as the public
 data: a teacher is trained on the members, and a student on public scans with the teacher's predictions in
 the place of ages.
 """
