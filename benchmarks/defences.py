@@ -1,7 +1,7 @@
 """What each defence costs and how far the plainest black-box attack still gets, on simulated brains at 6 mm.
 
-Every defence trains the same eighth-width 3D-CNN on the same members with the same seeds; the attack is −|error|
-on the answers that are released. Settings were fixed before the first run, none was tuned.
+Every defence trains the same eighth-width 3D-CNN on the same members with the same seeds; the attack is
+−|error| on the answers that are released. Settings were fixed before the first run, none was tuned.
 
     python benchmarks/defences.py [--members 100] [--others 200] [--epochs 30] [--seeds 4] [--only NAME …]
 """
@@ -18,7 +18,7 @@ from privoxel.cohort.cache import cache_volumes
 from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
 from privoxel.config import ModelConfig, TrainingConfig
 from privoxel.defence_config import DefenceConfig
-from privoxel.models import build_model, spec_of
+from privoxel.models import AuditableModel, build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
 from privoxel.signals.release import Release, noise_of, released
@@ -76,7 +76,7 @@ def trained(
     members, validation, others = np.split(order, [options.members, options.members + 50])
     folders = TrainingFolders(folder / "snapshots", folder / "state")
 
-    def build(mean_age: float, number: int):  # noqa: ANN202
+    def build(mean_age: float, number: int) -> AuditableModel:
         return build_model(spec_of(model_config), cohort.grid.shape, mean_age, number)
 
     model = build(float(ages[members].mean()), streams.seed("initialisation"))

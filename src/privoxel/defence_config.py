@@ -85,11 +85,8 @@ class DefenceConfig(Section):
     @property
     def described(self) -> dict[str, str]:
         """The settings that are on and act on training, by name, in words."""
-        off = DefenceConfig().model_dump()
-        chosen = {name: value for name, value in self.model_dump().items() if value != off[name]}
-        return {
-            name: str(value) for name, value in chosen.items() if name not in {"release", "public_brains"}
-        }
+        chosen = self.model_dump(exclude_defaults=True, exclude={"release", "public_brains"})
+        return {name: str(value) for name, value in chosen.items()}
 
     @property
     def of_student(self) -> "DefenceConfig":

@@ -32,7 +32,7 @@ def test_answers_are_multiples_within_the_range():
     settings = ReleaseConfig(round_years=2.5, clip_years=(50.0, 75.0))
     shown = released([48.0, 61.1, 61.3, 90.0], np.zeros(4), settings)
     assert shown.tolist() == [50.0, 60.0, 62.5, 75.0]
-    assert released([61.234], [0.5], ReleaseConfig(noise_years=2.0)).tolist() == [62.234]
+    assert released([61.25], [0.5], ReleaseConfig(noise_years=2.0)).tolist() == [62.25]
 
 
 def test_noise_is_standard_normal_and_of_the_volume_alone():

@@ -69,7 +69,7 @@ def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace)
         }
         defence = {**observed.defence, **folder.manifest["steps"].get(f"{plan.name}/release", {})}
         return Judged(plan, curve, _utility(observed), scores, facts, defence)
-    release = _release(workplace)
+    release = _release(plan, workplace)
     answered = released_facts(observed.table, release)
     folder.finish(f"{plan.name}/release", **answered)
     attacked, controls = _attack(observed, mine, workplace, release)
@@ -84,12 +84,12 @@ def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace)
     return Judged(plan, curve, _utility(observed), scores, facts, {**observed.defence, **answered})
 
 
-def _release(workplace: Workplace) -> Release | None:
-    """Return how the models of the run answer black-box questions, or None if with their predictions."""
+def _release(plan: TargetPlan, workplace: Workplace) -> Release | None:
+    """Return how a target and its shadows answer black-box questions; None if with their predictions."""
     settings = workplace.config.defences.release
     if not settings.is_on:
         return None
-    seed = Streams(workplace.config.seed).seed("release")
+    seed = Streams(workplace.config.seed).child(plan.name).seed("release")
     return Release.over(workplace.cohort, settings, seed)
 
 
