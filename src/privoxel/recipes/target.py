@@ -167,7 +167,7 @@ def pretrained(settings: ModelConfig, workplace: Workplace) -> Path | None:
         brains, streams = public_of(workplace), Streams(config.seed).child(name)
         rows, ages = np.arange(len(brains)), brains.covariates.age
         model = started(settings, brains, float(ages.mean()), streams.seed("initialisation"), None)
-        changes = {"epochs": pretraining.epochs, "snapshot_every": pretraining.epochs}
+        changes: dict[str, float] = {"epochs": pretraining.epochs, "snapshot_every": pretraining.epochs}
         if pretraining.learning_rate is not None:
             changes["learning_rate"] = pretraining.learning_rate
         training = config.training.model_copy(update=changes)
@@ -211,7 +211,7 @@ def _trained(
     step = f"{plan.name}/training"
     if folder.done(step):
         facts = folder.manifest["steps"][step]
-        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing(), facts["defence"]
+        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing(), facts.get("defence", {})
     ages = cohort.covariates.age[train_rows]
     if np.ptp(ages) == 0:
         raise CohortError(

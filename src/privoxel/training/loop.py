@@ -81,13 +81,17 @@ def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trai
     job.runtime.place(model)
     steps = make_steps(model, training_set, job)
     curve = _resume(model, steps, job)
-    stopped = {}
+    stopped: dict[str, str] = {}
     with job.progress.task("training", config.epochs * len(training_set.train)) as task:
         task.advance(len(curve) * len(training_set.train))
         for epoch in range(len(curve) + 1, config.epochs + 1):
             before = copy.deepcopy(model.state_dict()) if limit is not None and curve else None
             point = _run_epoch(epoch, model, steps, training_set, job, task=task)
-            if before is not None and (gap := _gap(model, training_set, job, point)) > limit:
+            if (
+                limit is not None
+                and before is not None
+                and (gap := _gap(model, training_set, job, point)) > limit
+            ):
                 model.load_state_dict(before)
                 stopped = {
                     f"{DEFENCE}stopped": f"after epoch {epoch - 1}: gap {gap:.3f} years after the next"
