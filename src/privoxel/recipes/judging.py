@@ -107,9 +107,7 @@ def released_facts(table: SignalTable, release: Release | None) -> dict[str, str
 
 def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], SignalTable]:
     """Return what an attack sees of a table: black-box ones see answers where there is a ``release``."""
-    answered: dict[
-        int, tuple[SignalTable, SignalTable]
-    ] = {}  # by identity: many attacks ask about few tables
+    answered: dict[int, tuple[SignalTable, SignalTable]] = {}  # many attacks ask about few tables
 
     def seen(attack: Attack, table: SignalTable) -> SignalTable:
         if release is None or attack.threat_model is not ThreatModel.BLACK_BOX:

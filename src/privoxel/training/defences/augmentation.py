@@ -102,7 +102,7 @@ def recoloured(volumes: Tensor, gain: FloatArray, gamma: FloatArray) -> Tensor:
     ``gain`` (scans, 4) is the log gain in the middle and its slopes along x, y and z to the edge; ``gamma``
     (scans,) the log exponent.
     """
-    lines = [torch.linspace(-1, 1, size).to(volumes) for size in volumes.shape[2:]]
+    lines = [torch.linspace(-1, 1, size, dtype=volumes.dtype).to(volumes) for size in volumes.shape[2:]]
     x, y, z = torch.meshgrid(*lines, indexing="ij")
     basis = torch.stack([torch.ones_like(x), x, y, z])
     field = torch.einsum("nk,kxyz->nxyz", torch.from_numpy(gain).to(volumes), basis).unsqueeze(1)
