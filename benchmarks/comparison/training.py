@@ -21,7 +21,8 @@ from privoxel.models import build_model, spec_of
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
-from privoxel.training.loop import TrainingFolders, TrainingJob, TrainingSet, train
+from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.loop import train
 from privoxel.training.runtime import choose_runtime
 
 

@@ -9,23 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from privoxel.defence_config import DefenceConfig
 from privoxel.errors import ConfigError
+from privoxel.sections import Count, Positive, Section
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 MEMORY_PATTERN = r"^[0-9]+(\.[0-9]+)?(MiB|GiB)$"
 Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """Settings that belong together: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def bytes_of(memory: str) -> int:
@@ -246,6 +240,7 @@ class RunConfig(Section):
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = (ModelConfig(),)
     training: TrainingConfig = TrainingConfig()
     privacy: PrivacyConfig | None = None
+    defence: DefenceConfig | None = None
     signals: SignalConfig = SignalConfig()
     attacks: AttackConfig = AttackConfig()
     shadows: ShadowConfig = ShadowConfig()
@@ -269,6 +264,21 @@ class RunConfig(Section):
         if self.attacks.other_scans and trained is None:
             raise ValueError("[attacks] other_scans needs [split] train_sessions, got none; set it")
         return self
+
+    @model_validator(mode="after")
+    def _defences_go_together(self) -> "RunConfig":
+        defence, private = self.defences, self.privacy is not None
+        faults = list(defence.conflicts(private=private, validation=bool(self.split.validation)))
+        if defence.needs_public and self.cohort.normalise != "all":
+            faults.append("public brains are normalised over all voxels ([cohort] normalise = 'all')")
+        if faults:
+            raise ValueError(f"[defence] {'; '.join(faults)}")
+        return self
+
+    @property
+    def defences(self) -> DefenceConfig:
+        """What is done against attacks: nothing where there is no section."""
+        return self.defence or DefenceConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON and TOML can hold."""

@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from privoxel.errors import ConfigError
 from privoxel.training.federated.job import FederationJob
-from privoxel.training.federated.pruning import pruned, sparsity_at
+from privoxel.training.pruning import pruned, sparsity_at
 from tests.federations import a_job, federate
 
 

@@ -91,6 +91,7 @@ def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
                 "others": len(design.others),
                 "validation": len(design.validation),
             },
+            **({"defence": dict(one.defence)} if one.defence else {}),
             "null_target_mae": None if null is None else null.utility.model_dump(mode="json"),
         },
         n_members=len(design.members),

@@ -54,15 +54,19 @@ def run_attacks(
     *,
     crew: Crew,
     models_for: Callable[[Attack], SignalTable | None] = lambda _: None,
+    seen_by: Callable[[Attack, SignalTable], SignalTable] = lambda _, table: table,
 ) -> Mapping[str, Attacked]:
     """Return every attack's scores by name; scans outside a draw's evaluated part are NaN.
 
-    ``models_for`` gives an attack its reference models.
+    ``models_for`` gives an attack its reference models; ``seen_by`` what it sees of a table.
     """
     attacks = tuple(attacks)
+    views = [
+        (attack, seen_by(attack, table), _seen(attack, models_for(attack), seen_by)) for attack in attacks
+    ]
     jobs = [
-        (attack, table, draw, crew.streams.child(f"{attack.name}/{repeat}"), models_for(attack))
-        for attack in attacks
+        (attack, seen, draw, crew.streams.child(f"{attack.name}/{repeat}"), models)
+        for attack, seen, models in views
         for repeat, draw in enumerate(draws)
     ]
     shots: list[_Shot] = []
@@ -76,6 +80,12 @@ def run_attacks(
         attack.name: _gather(attack, table, draws, shots[k * size : (k + 1) * size], crew.people)
         for k, attack in enumerate(attacks)
     }
+
+
+def _seen(
+    attack: Attack, table: SignalTable | None, seen_by: Callable[[Attack, SignalTable], SignalTable]
+) -> SignalTable | None:
+    return None if table is None else seen_by(attack, table)
 
 
 def _shoot(

@@ -13,6 +13,7 @@ from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.evaluation.results import CohortSummary
 from privoxel.progress import Progress
+from privoxel.seeding import Streams
 from privoxel.store import RunFolder
 
 
@@ -72,6 +73,17 @@ def read_cohort(cohort: Cohort, *, skip_bad: bool, progress: Progress) -> Cohort
     """Return ``cohort`` with its volumes cached on disk and memory-mapped."""
     with progress.task("volumes", len(cohort)) as task:
         return cache_volumes(cohort, skip_bad=skip_bad, progress=task.advance)
+
+
+def public_brains(config: RunConfig, progress: Progress) -> Cohort:
+    """Return the simulated brains that may be used beside the cohort, cached; nobody is in both."""
+    from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort  # noqa: PLC0415 - imports torch
+
+    simulator = SimulatorConfig(
+        seed=Streams(config.seed).seed("public brains"), resolution_mm=config.cohort.resolution_mm
+    )
+    brains = simulate_cohort(simulator, config.defences.public_brains)
+    return read_cohort(brains, skip_bad=False, progress=progress)
 
 
 def summarise_cohort(cohort: Cohort, folder: RunFolder) -> CohortSummary:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, IntArray
 from privoxel.attacks import CONTROLS
-from privoxel.attacks.base import Attack, needs_models
+from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.splits import training_scans
 from privoxel.config import AttackConfig
 from privoxel.errors import PrivoxelError
@@ -25,6 +26,7 @@ from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
 from privoxel.seeding import Streams
 from privoxel.signals.extract import total_norm
+from privoxel.signals.release import Release
 from privoxel.signals.table import Membership, SignalTable
 
 logger = logging.getLogger(__name__)
@@ -43,13 +45,17 @@ class AttackFacts(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A judged target: how well it predicts, and every attack's and control's scores."""
+    """A judged target: how well it predicts, and every attack's and control's scores.
+
+    ``defence`` says what was done against attacks.
+    """
 
     plan: TargetPlan
     curve: tuple[TrainingPoint, ...]
     utility: Utility
     scores: TargetScores
     facts: Mapping[str, AttackFacts]
+    defence: Mapping[str, str] = MappingProxyType({})
 
 
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
@@ -69,8 +75,11 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         facts = {
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
         }
-        return Judged(plan, curve, _utility(_on_training_scans(observed, workplace)), scores, facts)
+        defence = {**observed.defence, **folder.manifest["steps"].get(f"{plan.name}/release", {})}
+        return Judged(plan, curve, _utility(_on_training_scans(observed, workplace)), scores, facts, defence)
     scene = _set_scene(observed, attacks, workplace)
+    answered = released_facts(scene.observed.table, scene.release)
+    folder.finish(f"{plan.name}/release", **answered)
     attacked, controls = _attack(scene, workplace)
     scores = _scores(scene.observed, attacked, controls, workplace)
     scores = replace(scores, other_scans=attack_other_scans(scene, workplace))
@@ -81,7 +90,8 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         for name, a in (*attacked.items(), *controls.items())
     }
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
-    return Judged(plan, curve, _utility(scene.observed), scores, facts)
+    defence = {**observed.defence, **answered}
+    return Judged(plan, curve, _utility(scene.observed), scores, facts, defence)
 
 
 class _Scene(NamedTuple):
@@ -97,6 +107,7 @@ class _Scene(NamedTuple):
     draws: tuple[Draw, ...]
     crew: Crew
     shadows: Shadows | None
+    release: Release | None
 
 
 def _on_training_scans(observed: Observed, workplace: Workplace) -> Observed:
@@ -120,7 +131,43 @@ def _set_scene(observed: Observed, attacks: tuple[Attack, ...], workplace: Workp
     shadows = None
     if any(map(needs_models, ready)):
         shadows = observe_shadows(observed.plan, ready, workplace)
-    return _Scene(observed, others, ready, draws, crew, shadows)
+    release = _release(observed.plan, workplace)
+    return _Scene(observed, others, ready, draws, crew, shadows, release)
+
+
+def _release(plan: TargetPlan, workplace: Workplace) -> Release | None:
+    """Return how a target and its shadows answer black-box questions; None if with their predictions."""
+    settings = workplace.config.defences.release
+    if not settings.is_on:
+        return None
+    seed = Streams(workplace.config.seed).child(plan.name).seed("release")
+    return Release.over(workplace.cohort, settings, seed)
+
+
+def released_facts(table: SignalTable, release: Release | None) -> dict[str, str]:
+    """Return what is done to answers, and the mean absolute errors (years) of what is answered."""
+    if release is None:
+        return {}
+    error, members = np.abs(release.of(table).error()), table.is_member()
+    return {
+        "release": str(release.settings.model_dump(exclude_defaults=True)),
+        "released_members_mae": f"{error[members].mean():.3f}",
+        "released_non_members_mae": f"{error[~members].mean():.3f}",
+    }
+
+
+def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], SignalTable]:
+    """Return what an attack sees of a table: black-box ones see answers where there is a ``release``."""
+    answered: dict[int, tuple[SignalTable, SignalTable]] = {}  # many attacks ask about few tables
+
+    def seen(attack: Attack, table: SignalTable) -> SignalTable:
+        if release is None or attack.threat_model is not ThreatModel.BLACK_BOX:
+            return table
+        if id(table) not in answered:
+            answered[id(table)] = (table, release.of(table))
+        return answered[id(table)][1]
+
+    return seen
 
 
 def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Evaluated]:
@@ -139,7 +186,8 @@ def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Eval
     if scene.shadows is not None:
         models_for = scene.shadows.on(workplace.config.split.train_sessions, trained=False).models_for
     try:
-        found = run_attacks(chosen, scene.others, draws, crew=scene.crew, models_for=models_for)
+        seen = seen_through(scene.release)
+        found = run_attacks(chosen, scene.others, draws, crew=scene.crew, models_for=models_for, seen_by=seen)
     except (PrivoxelError, ValueError) as error:
         logger.warning("no attack on other scans of %s: %s", scene.observed.plan.name, error)
         return {}
@@ -164,7 +212,8 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     models_for: Callable[[Attack], SignalTable | None] = _nobody
     if shadows is not None:
         models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
-    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for)
+    seen = seen_through(scene.release)
+    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for, seen_by=seen)
     if shadows is not None:
         attacked = _with_fidelity(attacked, shadows, table)
     if observed.plan.is_null:
@@ -177,7 +226,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     try:
         null, null_draws = _pseudo_members(table, settings, alone.streams)
         (controls[PSEUDO_MEMBERS],) = run_attacks(
-            [primary], null, null_draws, crew=alone, models_for=models_for
+            [primary], null, null_draws, crew=alone, models_for=models_for, seen_by=seen
         ).values()
     except PrivoxelError as error:
         logger.warning("no pseudo-member control for %s: %s", observed.plan.name, error)

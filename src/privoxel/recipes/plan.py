@@ -141,7 +141,8 @@ def needs_of(
     for plan in plans:
         pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
-        training = pace.seconds * epochs * _trained(plan.trained_on, config, cohort)
+        scans = epochs * _trained(plan.trained_on, config, cohort) + student_scans(config, epochs)
+        training = pace.seconds * scans
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
@@ -150,12 +151,29 @@ def needs_of(
     for shadow in shadows:
         pace, count = paces[shadow.target.model.name], len(shadow)
         members = (shadow.design.members(k) for k in range(count))
-        scans = sum(_trained(m, config, cohort) * n for m, n in zip(members, shadow.epochs, strict=True))
+        defended = shadow.kind is ReferenceKind.SHADOW
+        scans = sum(
+            _trained(m, config, cohort) * n + (student_scans(config, n) if defended else 0)
+            for m, n in zip(members, shadow.epochs, strict=True)
+        )
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
         disk += count * 4 * (pace.weights + _judged(shadow.target, cohort))
         disk += pace.signal_bytes * len(cohort.rows_of(shadow.design.pool))
+    pretraining = config.defences.pretraining
+    if pretraining is not None:
+        training = sum(pace.seconds for pace in paces.values())
+        training *= pretraining.epochs * config.defences.public_brains
+        seconds, core_seconds = seconds + training, core_seconds + training * runtime.threads
     return Needs(len(plans) + sum(map(len, shadows)), seconds, core_seconds, disk)
+
+
+def student_scans(config: RunConfig, teacher_epochs: int) -> int:
+    """Return how many public scans the student of a training is shown, all epochs together."""
+    distillation = config.defences.distillation
+    if distillation is None:
+        return 0
+    return (distillation.epochs or teacher_epochs) * config.defences.public_brains
 
 
 def _shadow_plans(plans: Sequence[TargetPlan], config: RunConfig) -> tuple[ShadowPlan, ...]:

@@ -5,7 +5,7 @@ seed and one thread, starts from random weights or from given ones, and keeps it
 """
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -14,11 +14,13 @@ import numpy as np
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.config import ModelConfig, PrivacyConfig, TrainingConfig
-from privoxel.models import build_model, spec_of
+from privoxel.defence_config import DefenceConfig
 from privoxel.progress import Silent
+from privoxel.recipes.target import started
 from privoxel.seeding import Streams
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import load_weights, predict_ages, train
+from privoxel.training.loop import predict_ages
+from privoxel.training.released import train_released
 from privoxel.training.runtime import Runtime
 
 
@@ -27,8 +29,10 @@ from privoxel.training.runtime import Runtime
 class ShadowTraining:
     """One reference model to train on the scans at ``rows``; ``unseen`` are scans to measure it on.
 
-    ``start`` holds the weights it begins from (random ones if None). ``taught`` is what it learns for each of
-    ``rows``, years: the target's predictions for a student, the ages if None.
+    ``start`` holds the weights it begins from (random ones if None), ``warm`` the folders of a finished
+    training whose last weights take their place. ``taught`` is what it learns for each of ``rows``, years:
+    the target's predictions for a student, the ages if None. ``validation`` are the rows that decide when
+    training stops, those of the target.
     """
 
     settings: ModelConfig
@@ -41,7 +45,11 @@ class ShadowTraining:
     runtime: Runtime
     start: Path | None = None
     taught: FloatArray | None = None
+    warm: TrainingFolders | None = None
     privacy: PrivacyConfig | None = None
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    validation: IntArray | None = None
+    public: Cohort | None = None
 
 
 def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
@@ -50,15 +58,25 @@ def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
     lessons = _taught(shadow)
     mine = lessons.covariates.age[shadow.rows]
     seed = shadow.streams.seed("initialisation")
-    model = build_model(spec_of(shadow.settings), cohort.grid.shape, float(mine.mean()), seed)
-    if shadow.start is not None:
-        load_weights(model, shadow.start)
+    start = shadow.warm.existing()[-1] if shadow.warm is not None else shadow.start
+    model = started(shadow.settings, cohort, float(mine.mean()), seed, start)
     scale = float(np.var(mine)) if shadow.settings.head == "scaled" else 1.0
-    training_set = TrainingSet(lessons, shadow.rows, np.empty(0, dtype=np.int64), loss_scale=scale)
-    job = TrainingJob(
-        shadow.training, shadow.streams, shadow.folders, shadow.runtime, Silent(), shadow.privacy
+    validation = np.empty(0, dtype=np.int64) if shadow.validation is None else shadow.validation
+    train_released(
+        model,
+        TrainingSet(lessons, shadow.rows, validation, loss_scale=scale),
+        TrainingJob(
+            shadow.training,
+            shadow.streams,
+            shadow.folders,
+            shadow.runtime,
+            Silent(),
+            shadow.privacy,
+            shadow.defence,
+        ),
+        public=shadow.public,
+        build=lambda mean_age, seed: started(shadow.settings, cohort, mean_age, seed, shadow.start),
     )
-    train(model, training_set, job)
     shutil.rmtree(shadow.folders.state, ignore_errors=True)
     errors = {}
     for name, rows in (("members", shadow.rows), ("non_members", shadow.unseen)):

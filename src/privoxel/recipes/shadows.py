@@ -24,7 +24,7 @@ from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.shadow_plans import ShadowPlan, shadow_plans, shadow_streams
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
-from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace
+from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, pretrained, public_of
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
 from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable
 from privoxel.training.job import TrainingFolders
@@ -163,41 +163,51 @@ def _train_all(plan: ShadowPlan, workplace: Workplace) -> tuple[list[Mapping[str
     jobs = [Job(f"{plan.name}/shadow-{k}", train_shadow, (t,)) for k, t in enumerate(trainings)]
     progress, executor = workplace.progress, workplace.executor
     first: list[Any] = []
-    if trainings[-1].start == trainings[0].folders.snapshot(plan.epochs[0]):
+    if trainings[-1].warm is not None:
         first = executor.run(jobs[:1], keep=keep, progress=progress, title="first shadow")
         jobs = jobs[1:]
     errors = [*first, *executor.run(jobs, keep=keep, progress=progress, title=str(plan.kind))]
-    return errors, [t.folders.snapshot(t.training.epochs) for t in trainings]
+    return errors, [t.folders.existing()[-1] for t in trainings]
 
 
 def _training(plan: ShadowPlan, k: int, workplace: Workplace, taught: FloatArray | None) -> ShadowTraining:
     config, cohort = workplace.config, workplace.cohort
     root = workplace.folder.path / "shadows" / plan.name
-    training = config.training.model_copy(update={"epochs": plan.epochs[k], "snapshot_every": plan.epochs[k]})
+    epochs = {"epochs": plan.epochs[k], "snapshot_every": plan.epochs[k]}
     inside = set(plan.design.members(k))
     design = plan.target.design
-    return ShadowTraining(
+    training = ShadowTraining(
         plan.target.model,
-        training,
+        config.training.model_copy(update=epochs),
         cohort,
         workplace.training_rows(plan.design.members(k)),
         workplace.training_rows([who for who in (*design.members, *design.non_members) if who not in inside]),
         shadow_streams(plan.name, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
         replace(workplace.runtime, threads=1),
-        _start(plan, k, workplace),
+        _start(plan, workplace),
         taught,
-        config.privacy if plan.kind is ReferenceKind.SHADOW else None,
+    )
+    if plan.kind is ReferenceKind.DISTILLED:
+        return training
+    defence = config.defences
+    return replace(
+        training,
+        warm=TrainingFolders(root / "0000", root) if config.shadows.warm_start is True and k > 0 else None,
+        privacy=config.privacy,
+        defence=defence,
+        validation=cohort.rows_of(design.validation) if defence.stop_gap is not None else None,
+        public=public_of(workplace) if defence.distillation is not None else None,
     )
 
 
-def _start(plan: ShadowPlan, k: int, workplace: Workplace) -> Path | None:
-    """Return the weights that the model of this number begins with, None for random ones."""
-    warm = workplace.config.shadows.warm_start if plan.kind is ReferenceKind.SHADOW else False
-    if warm == "target":
+def _start(plan: ShadowPlan, workplace: Workplace) -> Path | None:
+    """Return the weights that the models of ``plan`` begin with, None for random ones."""
+    if plan.kind is ReferenceKind.DISTILLED:
+        return None
+    if workplace.config.shadows.warm_start == "target":
         return _target_weights(plan.target, workplace)
-    root = workplace.folder.path / "shadows" / plan.name
-    return TrainingFolders(root / "0000", root).snapshot(plan.epochs[0]) if warm and k > 0 else None
+    return pretrained(plan.target.model, workplace)
 
 
 def _target_weights(target: TargetPlan, workplace: Workplace) -> Path:
@@ -231,6 +241,7 @@ def _digest(plan: ShadowPlan, workplace: Workplace, taught: FloatArray | None) -
         plan.target.model.model_dump_json(),
         config.training.model_dump_json(),
         config.privacy.model_dump_json() if config.privacy else None,
+        config.defences.model_dump_json(exclude={"release"}),  # answers do not change weights
         config.shadows.model_dump_json(),
         config.split.train_sessions,
         workplace.cohort.fingerprint,

@@ -1,7 +1,7 @@
 """One target: a model trained on the members of one design, and the signals it gives on everyone judged."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, final
@@ -14,17 +14,19 @@ from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, membership_of, training_rows
 from privoxel.config import ModelConfig, RunConfig
-from privoxel.errors import CohortError
+from privoxel.errors import CohortError, ConfigError
 from privoxel.executor import Executor
 from privoxel.models import build_model, spec_of
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
+from privoxel.recipes.cohorts import public_brains
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 from privoxel.store import RunFolder
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import Epoch, load_weights, train
+from privoxel.training.loop import Epoch, Trained, load_weights, train
+from privoxel.training.released import train_released
 from privoxel.training.runtime import Runtime
 
 OPTIONAL_SIGNALS = (f"{GRADIENT}hidden",)
@@ -77,7 +79,8 @@ class Workplace:
 class Observed(NamedTuple):
     """A target: what it is, how training went, and its signals on members and non-members.
 
-    ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years).
+    ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
+    ``defence`` says what was done against attacks.
     """
 
     plan: TargetPlan
@@ -85,6 +88,7 @@ class Observed(NamedTuple):
     curve: tuple[Epoch, ...]
     train_age: float
     table: SignalTable
+    defence: Mapping[str, str]
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
@@ -96,8 +100,9 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     train_rows = workplace.training_rows(plan.trained_on)
     train_age = float(cohort.covariates.age[train_rows].mean())
     streams = Streams(workplace.config.seed).child(plan.name)
-    model = build_model(spec_of(plan.model), cohort.grid.shape, train_age, streams.seed("initialisation"))
-    curve, snapshots = _trained(plan, model, train_rows, streams, workplace)
+    start = pretrained(plan.model, workplace)
+    model = started(plan.model, cohort, train_age, streams.seed("initialisation"), start)
+    curve, snapshots, defence = _trained(plan, model, train_rows, streams, workplace)
 
     workplace.runtime.place(model)
     load_weights(model, snapshots[-1])
@@ -136,7 +141,62 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
         membership=membership_of(design, judged.covariates),
         tensors=tuple(folder.manifest["steps"][step]["tensors"]),
     )
-    return Observed(plan, model, curve, train_age, table)
+    return Observed(plan, model, curve, train_age, table, defence)
+
+
+def started(
+    settings: ModelConfig, cohort: Cohort, mean_age: float, seed: int, start: Path | None
+) -> AuditableModel:
+    """Return a model for ``cohort`` before training: with initial weights, or those of ``start``.
+
+    With ``start`` the constants of the scaled head are those of what it was trained on.
+    """
+    model = build_model(spec_of(settings), cohort.grid.shape, mean_age, seed)
+    if start is not None:
+        load_weights(model, start)
+    return model
+
+
+def pretrained(settings: ModelConfig, workplace: Workplace) -> Path | None:
+    """Return the weights that every training of a model starts from, or None if there are none.
+
+    They are trained on public brains unless that was done before; anyone could, an adversary too.
+    """
+    config, folder = workplace.config, workplace.folder
+    pretraining = config.defences.pretraining
+    if pretraining is None:
+        return None
+    name = f"{settings.name}-pretrained"
+    folders = TrainingFolders(folder.path / "snapshots" / name, folder.path / "state" / name)
+    if not folder.done(f"{name}/training"):
+        brains, streams = public_of(workplace), Streams(config.seed).child(name)
+        rows, ages = np.arange(len(brains)), brains.covariates.age
+        model = started(settings, brains, float(ages.mean()), streams.seed("initialisation"), None)
+        changes: dict[str, float] = {"epochs": pretraining.epochs, "snapshot_every": pretraining.epochs}
+        if pretraining.learning_rate is not None:
+            changes["learning_rate"] = pretraining.learning_rate
+        training = config.training.model_copy(update=changes)
+        scale = float(np.var(ages)) if settings.head == "scaled" else 1.0
+        job = TrainingJob(training, streams, folders, workplace.runtime, workplace.progress)
+        trained = train(model, TrainingSet(brains, rows, rows[:0], loss_scale=scale), job)
+        curve = [list(point) for point in trained.curve]
+        folder.finish(f"{name}/training", curve=curve, seconds=round(trained.seconds, 2))
+    return folders.existing()[-1]
+
+
+def public_of(workplace: Workplace) -> Cohort:
+    """Return the public brains of a run.
+
+    Raises:
+        ConfigError: if they are not on the cohort's grid.
+    """
+    brains = public_brains(workplace.config, workplace.progress)
+    if brains.grid.shape != workplace.cohort.grid.shape:
+        raise ConfigError(
+            f"Public brains need the cohort's grid, got {brains.grid.shape} beside "
+            f"{workplace.cohort.grid.shape}. Correct [cohort] resolution_mm, or do without public brains."
+        )
+    return brains
 
 
 def needed_signals(model: AuditableModel, attacks: Sequence[Attack], extra: Sequence[str]) -> tuple[str, ...]:
@@ -150,13 +210,13 @@ def needed_signals(model: AuditableModel, attacks: Sequence[Attack], extra: Sequ
 
 def _trained(
     plan: TargetPlan, model: nn.Module, train_rows: IntArray, streams: Streams, workplace: Workplace
-) -> tuple[tuple[Epoch, ...], tuple[Path, ...]]:
+) -> tuple[tuple[Epoch, ...], tuple[Path, ...], Mapping[str, str]]:
     config, cohort, folder = workplace.config, workplace.cohort, workplace.folder
     folders = TrainingFolders(folder.path / "snapshots" / plan.name, folder.path / "state" / plan.name)
     step = f"{plan.name}/training"
     if folder.done(step):
         facts = folder.manifest["steps"][step]
-        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing()
+        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing(), facts.get("defence", {})
     ages = cohort.covariates.age[train_rows]
     if np.ptp(ages) == 0:
         raise CohortError(
@@ -172,15 +232,38 @@ def _trained(
     settings = config.training
     if plan.model.epochs is not None:
         settings = settings.model_copy(update={"epochs": plan.model.epochs})
-    job = TrainingJob(settings, streams, folders, workplace.runtime, workplace.progress, config.privacy)
-    trained = train(model, training_set, job)
+    job = TrainingJob(
+        settings,
+        streams,
+        folders,
+        workplace.runtime,
+        workplace.progress,
+        config.privacy,
+        config.defences,
+    )
+    trained = _released(plan, model, training_set, job, workplace)
     folder.finish(
         step,
         curve=[list(point) for point in trained.curve],
         seconds=round(trained.seconds, 2),
         privacy=trained.privacy,
+        defence=trained.defence,
     )
-    return trained.curve, trained.snapshots
+    return trained.curve, trained.snapshots, trained.defence
+
+
+def _released(
+    plan: TargetPlan, model: nn.Module, training_set: TrainingSet, job: TrainingJob, workplace: Workplace
+) -> Trained:
+    public = public_of(workplace) if job.defence.distillation is not None else None
+    start = pretrained(plan.model, workplace)
+    return train_released(
+        model,
+        training_set,
+        job,
+        public=public,
+        build=lambda mean_age, seed: started(plan.model, workplace.cohort, mean_age, seed, start),
+    )
 
 
 def with_tail(attack: Attack, model: AuditableModel | None) -> Attack:

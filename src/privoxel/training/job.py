@@ -1,12 +1,14 @@
 """What a training is asked to do: on which scans, with which settings, into which folders."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.defence_config import DefenceConfig
 from privoxel.progress import Progress
 from privoxel.seeding import Streams
 from privoxel.training.runtime import Runtime
@@ -48,7 +50,8 @@ class TrainingFolders:
 class TrainingJob:
     """How one training runs: its settings, randomness, folders, machine and who watches.
 
-    ``privacy`` makes it differentially private.
+    ``privacy`` makes it differentially private; ``defence`` says what else is done against attacks.
+    ``inherited`` are facts of what this training learns from, written beside its weights.
     """
 
     config: TrainingConfig
@@ -57,3 +60,5 @@ class TrainingJob:
     runtime: Runtime
     progress: Progress
     privacy: PrivacyConfig | None = None
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    inherited: Mapping[str, str] = field(default_factory=dict)

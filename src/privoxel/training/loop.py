@@ -4,6 +4,7 @@ Adam on the mean squared error (Gupta et al. 2021, A.1). The order of each epoch
 come from streams named after the epoch, so that a resumed run is the run that was not interrupted.
 """
 
+import copy
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,14 @@ from privoxel.errors import ConfigError, ModelError
 from privoxel.progress import Task
 from privoxel.seeding import torch_stream
 from privoxel.store import atomic_path
-from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
+from privoxel.training.composing import make_steps
+from privoxel.training.job import TrainingJob, TrainingSet
 from privoxel.training.runtime import Runtime
-from privoxel.training.steps import PlainSteps, Steps
+from privoxel.training.steps import Steps
 
 STATE = "training.pt"
+DEFENCE = "defence."
+"""What the names of facts about defences begin with in the header of a snapshot."""
 
 
 class Epoch(NamedTuple):
@@ -40,13 +44,23 @@ class Epoch(NamedTuple):
 class Trained(NamedTuple):
     """A finished training: its curve, its snapshots (oldest first) and the seconds of this call.
 
-    ``privacy`` says what a private training spent (``docs/private-training.md``); empty for any other.
+    ``facts`` are what is written beside the last weights.
     """
 
     curve: tuple[Epoch, ...]
     snapshots: tuple[Path, ...]
     seconds: float
-    privacy: dict[str, str]
+    facts: dict[str, str]
+
+    @property
+    def privacy(self) -> dict[str, str]:
+        """What a private training spent (``docs/private-training.md``); empty for any other."""
+        return {name: value for name, value in self.facts.items() if not name.startswith(DEFENCE)}
+
+    @property
+    def defence(self) -> dict[str, str]:
+        """What was done against attacks (``docs/defences.md``)."""
+        return {n.removeprefix(DEFENCE): v for n, v in self.facts.items() if n.startswith(DEFENCE)}
 
 
 def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trained:
@@ -61,30 +75,40 @@ def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trai
         ConfigError: if the privacy that is asked for cannot be had.
     """
     started = time.perf_counter()
-    config, folders = job.config, job.folders
+    config, folders, limit = job.config, job.folders, job.defence.stop_gap
+    if limit is not None and not len(training_set.validation):
+        raise ConfigError("stop_gap needs validation scans, got none. Set [split] validation, or drop it.")
     job.runtime.place(model)
-    steps = _steps(model, training_set, job)
+    steps = make_steps(model, training_set, job)
     curve = _resume(model, steps, job)
+    stopped: dict[str, str] = {}
     with job.progress.task("training", config.epochs * len(training_set.train)) as task:
         task.advance(len(curve) * len(training_set.train))
         for epoch in range(len(curve) + 1, config.epochs + 1):
-            curve.append(_run_epoch(epoch, model, steps, training_set, job, task=task))
+            before = copy.deepcopy(model.state_dict()) if limit is not None and curve else None
+            point = _run_epoch(epoch, model, steps, training_set, job, task=task)
+            if (
+                limit is not None
+                and before is not None
+                and (gap := _gap(model, training_set, job, point)) > limit
+            ):
+                model.load_state_dict(before)
+                stopped = {
+                    f"{DEFENCE}stopped": f"after epoch {epoch - 1}: gap {gap:.3f} years after the next"
+                }
+                save_weights(model, folders.snapshot(epoch - 1), _facts(steps, epoch - 1, job) | stopped)
+                break
+            curve.append(point)
             if epoch % config.snapshot_every == 0 or epoch == config.epochs:
-                _keep(model, steps, curve, folders)
-    privacy = dict(steps.facts(config.epochs))
-    return Trained(tuple(curve), folders.existing(), time.perf_counter() - started, privacy)
+                _keep(model, steps, curve, job)
+    facts = _facts(steps, len(curve), job) | stopped
+    return Trained(tuple(curve), folders.existing(), time.perf_counter() - started, facts)
 
 
-def _steps(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Steps:
-    if job.privacy is None:
-        return PlainSteps(model, training_set, job)
-    try:
-        from privoxel.training.private.steps import PrivateSteps  # noqa: PLC0415 - an extra, slow to import
-    except ImportError as error:
-        raise ConfigError(
-            f"[privacy] needs the packages of the extra 'dp' ({error}). Install: pip install 'privoxel[dp]'."
-        ) from error
-    return PrivateSteps(model, training_set, job)
+def _facts(steps: Steps, epoch: int, job: TrainingJob) -> dict[str, str]:
+    """Return what is written beside the weights after ``epoch``."""
+    settings = {f"{DEFENCE}{name}": value for name, value in job.defence.described.items()}
+    return {**job.inherited, **settings, **steps.facts(epoch)}
 
 
 def _run_epoch(
@@ -96,6 +120,7 @@ def _run_epoch(
             absolute_error += _sum_of(steps.update(rows).abs(), epoch)
             seen += len(rows)
             task.advance(len(rows))
+    steps.finish(epoch)
     train_mae = absolute_error / seen if seen else float("nan")
     validation_mae = _validation_mae(model, training_set, job)
     shown = f"{train_mae:.2f}" if validation_mae is None else f"{train_mae:.2f}/{validation_mae:.2f}"
@@ -115,12 +140,18 @@ def _sum_of(values: Tensor, epoch: int) -> float:
 
 def _validation_mae(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> float | None:
     rows = training_set.validation
-    if not len(rows):
-        return None
-    predicted = predict_ages(
-        model, training_set.cohort, rows, batch_size=job.config.batch_size, runtime=job.runtime
-    )
-    return float(np.abs(predicted - training_set.cohort.covariates.age[rows]).mean())
+    return _mae(model, training_set.cohort, rows, job) if len(rows) else None
+
+
+def _gap(model: nn.Module, training_set: TrainingSet, job: TrainingJob, point: Epoch) -> float:
+    """Return validation minus training MAE, both in evaluation mode and with the scans as they are."""
+    assert point.validation_mae is not None  # noqa: S101 - the caller checked that there are scans
+    return point.validation_mae - _mae(model, training_set.cohort, training_set.train, job)
+
+
+def _mae(model: nn.Module, cohort: Cohort, rows: IntArray, job: TrainingJob) -> float:
+    predicted = predict_ages(model, cohort, rows, batch_size=job.config.batch_size, runtime=job.runtime)
+    return float(np.abs(predicted - cohort.covariates.age[rows]).mean())
 
 
 def predict_ages(
@@ -144,9 +175,9 @@ def _batches(rows: IntArray, size: int) -> Iterator[IntArray]:
         yield rows[start : start + size]
 
 
-def _keep(model: nn.Module, steps: Steps, curve: list[Epoch], folders: TrainingFolders) -> None:
-    epoch = len(curve)
-    save_weights(model, folders.snapshot(epoch), steps.facts(epoch))
+def _keep(model: nn.Module, steps: Steps, curve: list[Epoch], job: TrainingJob) -> None:
+    epoch, folders = len(curve), job.folders
+    save_weights(model, folders.snapshot(epoch), _facts(steps, epoch, job))
     state = {"epoch": epoch, "curve": [tuple(point) for point in curve], "optimiser": steps.state_dict()}
     with atomic_path(folders.state / STATE) as temporary:
         torch.save(state, temporary)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from privoxel.arrays import IntArray
 from privoxel.config import TrainingConfig
 from privoxel.training.job import TrainingJob, TrainingSet
+from privoxel.training.reading import Reader
 
 
 class Steps(Protocol):
@@ -19,7 +20,11 @@ class Steps(Protocol):
         ...
 
     def update(self, rows: IntArray) -> Tensor:
-        """Update the model once; return prediction - age (years) of each of ``rows`` before the update."""
+        """Update the model once; return prediction - age (years) of each scan shown, before the update."""
+        ...
+
+    def finish(self, epoch: int) -> None:
+        """Do to the model what is done at the end of ``epoch``."""
         ...
 
     def facts(self, epoch: int) -> Mapping[str, str]:
@@ -41,6 +46,14 @@ def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     return kind(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
 
 
+def evaluate_but_drop(model: nn.Module) -> None:
+    """Put ``model`` into evaluation mode and its dropout into training: what per-scan gradients need."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.train()
+
+
 @final
 class PlainSteps:
     """Updates by the mean squared error of shuffled batches (Gupta et al. 2021, A.1)."""
@@ -49,27 +62,32 @@ class PlainSteps:
         """Prepare the updates of ``model``, which is on its device."""
         self._model, self._set, self._job = model, training_set, job
         self._optimiser = make_optimiser(model, job.config)
+        self._reader = Reader(training_set, job)
+        self._epoch = self._number = 0
 
     def batches(self, epoch: int) -> Iterator[IntArray]:
         """Yield the training rows in an order of their own for each epoch."""
         self._model.train()
+        self._epoch, self._number = epoch, 0
         order = self._job.streams.generator(f"order/{epoch}").permutation(self._set.train)
         for start in range(0, len(order), self._job.config.batch_size):
             yield order[start : start + self._job.config.batch_size]
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one optimiser step."""
-        runtime, cohort = self._job.runtime, self._set.cohort
-        volumes = runtime.volumes(cohort.batch(rows))
-        age = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
-        with runtime.autocast():
-            prediction = self._model(volumes)
-        residual: Tensor = prediction.float() - age
+        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
+        self._number += 1
+        with self._job.runtime.autocast():
+            prediction = self._model(batch.volumes)
+        residual: Tensor = prediction.float() - batch.ages
         loss = residual.square().mean() / self._set.loss_scale
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         return residual.detach()
+
+    def finish(self, epoch: int) -> None:
+        """Do nothing."""
 
     def facts(self, epoch: int) -> Mapping[str, str]:  # noqa: ARG002
         """Return nothing: the weights say all."""

@@ -14,9 +14,9 @@ from privoxel.progress import Task
 from privoxel.seeding import Streams
 from privoxel.training.federated.job import FederationJob
 from privoxel.training.federated.ledger import Ledger, Round
-from privoxel.training.federated.pruning import pruned, sparsity_at
 from privoxel.training.federated.records import Weights
 from privoxel.training.federated.roster import Roster
+from privoxel.training.pruning import pruned, sparsity_at
 
 
 @final

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
 from privoxel.seeding import Streams, torch_stream
-from privoxel.training.federated.pruning import kept
+from privoxel.training.pruning import kept
 from privoxel.training.runtime import Runtime
 
 

@@ -28,7 +28,8 @@ from privoxel.training.job import TrainingJob, TrainingSet
 from privoxel.training.private.accounting import Mechanism, Spent, noise_for, spent
 from privoxel.training.private.checks import check_model
 from privoxel.training.private.randomness import Randomness, make_randomness
-from privoxel.training.steps import make_optimiser
+from privoxel.training.reading import Reader
+from privoxel.training.steps import evaluate_but_drop, make_optimiser
 
 NORM_FLOOR = 1e-6
 
@@ -63,6 +64,8 @@ class PrivateSteps:
         check_model(model)
         self._model, self._set, self._job, self._privacy = model, training_set, job, job.privacy
         self._people = _scans_by_participant(training_set)
+        self._reader = Reader(training_set, job)
+        self._epoch = self._number = 0
         self.mechanism = plan(len(self._people), job)
         self._randomness = make_randomness(self._privacy.randomness, job.streams)
         self._optimiser = _NoisyOptimiser(
@@ -89,10 +92,8 @@ class PrivateSteps:
 
     def batches(self, epoch: int) -> Iterator[IntArray]:
         """Yield the rows of each update, of other numbers each time, and sometimes none."""
-        self._model.eval()
-        for module in self._model.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.train()
+        evaluate_but_drop(self._model)
+        self._epoch, self._number = epoch, 0
         self._randomness.start(epoch, torch.device(self._job.runtime.device))
         for _ in range(self.steps_per_epoch):
             drawn = self._randomness.coins(len(self._people), self.mechanism.rate)
@@ -107,7 +108,11 @@ class PrivateSteps:
             self._optimiser.signal_skip_step(number + 1 < len(parts))
             self._optimiser.step()
             self._optimiser.zero_grad()
+        self._number += 1
         return torch.cat(residuals)
+
+    def finish(self, epoch: int) -> None:
+        """Do nothing."""
 
     def spent(self, epoch: int) -> Spent:
         """Return the privacy spent by the end of ``epoch``."""
@@ -142,9 +147,8 @@ class PrivateSteps:
         return int(scans[self._randomness.one_of(len(scans)) if len(scans) > 1 else 0])
 
     def _read(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        runtime, cohort = self._job.runtime, self._set.cohort
-        age = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
-        return runtime.volumes(cohort.batch(rows)), age
+        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
+        return batch.volumes, batch.ages
 
     def _loss(self, output: Tensor, ages: Tensor) -> Tensor:
         return (output.flatten().float() - ages).square() / self._set.loss_scale

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from privoxel.cohort.base import Grid
-from privoxel.config import CohortConfig, Count, ModelConfig, Section, check_settings, read_mapping
+from privoxel.config import CohortConfig, ModelConfig, check_settings, read_mapping
+from privoxel.sections import Count, Section
 from privoxel.training.federated.job import FederationJob
 from privoxel.training.federated.privacy import CentralPrivacy, LocalPrivacy, SecureAggregation
 

@@ -1,18 +1,20 @@
-"""Pruned federations: ever more weights are zero, as in the authors' follow-up.
+"""Pruning: ever more weights are zero, as in the authors' follow-up.
 
-FedSparsify (Stripelis et al. 2022, arXiv 2208.11669): after every round the server sets the smallest weights
-of the community model to zero, and learners train only those that are left. The share of zeros rises as in
+FedSparsify (Stripelis et al. 2022, arXiv 2208.11669): after every round (federated) or epoch (central) the
+smallest weights are set to zero, and only those that are left are trained. The share of zeros rises as in
 gradual magnitude pruning (Zhu and Gupta 2017, eq. 1): s_t = S (1 − (1 − t / T)³).
 """
 
 import numpy as np
 from torch import Tensor, nn
 
-from privoxel.training.federated.records import Weights
+from privoxel.arrays import Float32Array
+
+Weights = dict[str, Float32Array]
 
 
 def sparsity_at(number: int, rounds: int, final: float) -> float:
-    """Return the share of zero weights after round ``number`` of ``rounds``.
+    """Return the share of zero weights after round (or epoch) ``number`` of ``rounds``.
 
     >>> [round(sparsity_at(t, 4, 0.8), 3) for t in range(5)]
     [0.0, 0.463, 0.7, 0.788, 0.8]

@@ -1,0 +1,1 @@
+"""Defences of central training, one idea a file (docs/defences.md)."""

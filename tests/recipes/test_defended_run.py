@@ -1,0 +1,90 @@
+"""A run of a defended target whose shadows are defended as it is, from the command line to the report."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from privoxel import cli
+from privoxel.evaluation.results import Results
+
+TINY = (Path(__file__).parent / "tiny.toml").read_text()
+NAMES = ["abs-error", "rmia", "gradient-magnitude"]
+DEFENCE = """
+[shadows]
+count = 2
+
+[defence]
+public_brains = 6
+label_noise = 1.0
+average_last = 2
+
+[defence.pretraining]
+epochs = 1
+
+[defence.distillation]
+epochs = 3
+
+[defence.release]
+round_years = 5.0
+noise_years = 1.0
+"""
+
+
+def call(monkeypatch, *arguments):
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["privoxel", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
+    before, slices = TINY.split('[[models]]\nname = "slice-mean"')
+    rest = slices[slices.index("[training]") :]
+    rest = rest.replace('primary = "prediction-label"', f'primary = "rmia"\nnames = {json.dumps(NAMES)}')
+    path = tmp_path / "defended.toml"
+    path.write_text(f"{before}{rest}")
+    return path
+
+
+def test_defences_apply_to_targets_and_shadows_and_are_reported(config, tmp_path, monkeypatch):
+    config.write_text(config.read_text() + DEFENCE)
+    folder = tmp_path / "run"
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 1) == 0
+    results = Results.model_validate_json((folder / "results.json").read_text())
+    (target,) = results.targets
+    said = target.design["defence"]
+    assert {"label_noise", "average_last", "distillation", "pretraining", "release"} <= set(said)
+    assert float(said["released_members_mae"]) > 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["steps"]["cnn3d/training"]["defence"]["averaged_epochs"] == "2"
+    assert "cnn3d-pretrained/training" in manifest["steps"]
+    assert not (folder / "state").exists()  # where the teachers were
+    weights = [*(folder / "snapshots" / "cnn3d").iterdir(), *(folder / "shadows").rglob("*.safetensors")]
+    students = [path for path in weights if path.stem == "epoch-0003"]
+    assert len(students) == 3  # the target's and two shadows'
+    assert not list((folder / "shadows").rglob("teacher"))
+    for path in students:
+        with safe_open(path, "pt") as file:
+            assert file.metadata()["defence.distillation"] == "{'epochs': 3}"
+    before = (folder / "results.json").read_text()
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--resume") == 0
+    assert (folder / "results.json").read_text() == before
+
+
+def test_shadows_stop_by_the_gap_as_their_target_does(config, tmp_path, monkeypatch):
+    text = config.read_text().replace("epochs = 2", "epochs = 4")
+    config.write_text(text + "\n[shadows]\ncount = 2\n\n[defence]\nstop_gap = 0.0\n")
+    folder = tmp_path / "run"
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 1) == 0
+    shadows = sorted((folder / "shadows").rglob("*.safetensors"))
+    assert len(shadows) == 2
+    predictions = np.load(folder / "signals" / "cnn3d-1-shadows" / "prediction.npy")
+    assert predictions.shape[1] == 2
+    assert np.isfinite(predictions).all()
