@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,8 +63,9 @@ def scan_lines(scan: "ArtefactScan") -> list[str]:
         example = f": {_plain(finding.example)}" if finding.example else ""
         member = f"{_plain(finding.member)}, " if finding.member else ""
         lines.append(f"      first at {member}{_plain(finding.where)}{example}")
-    lines += [f"  not read: {_plain(fault)}." for fault in scan.faults]
-    return lines + [f"  note: {_plain(note)}." for note in scan.notes]
+    for said in (*(f"not read: {fault}." for fault in scan.faults), *(f"note: {n}." for n in scan.notes)):
+        lines += wrap(_plain(said), 80, initial_indent="  ", subsequent_indent="      ")
+    return lines
 
 
 def scan_record(scan: "ArtefactScan") -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_the_drawn_roc_is_the_fraction_of_members_above_the_threshold():
 def test_the_roc_names_the_primary_attack_and_counts_the_others():
     picture = roc_chart(SCORES, "tube-that-is-not-there", rng(), key="a", title="First")
     texts = [key.text for key in picture.legend]
-    assert texts[0] == "First (band: 95 % interval)"
+    assert texts[0] == "First (band: holds the whole curve with 95 %)"
     assert "the other 2 attacks" in texts
     assert "checks that should guess" in texts
 

@@ -119,5 +119,6 @@ def _without_ids(problem: Problem, folder: RunFolder) -> str:
     who = folder.hashed(problem.participant) if problem.participant else "a scan"
     what = f"{problem.what}. {problem.remedy}"
     if problem.participant:
-        what = what.replace(problem.participant, "(id)")
+        name = re.escape(problem.participant)
+        what = re.sub(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", "(id)", what)
     return f"{who}: {NAMES.sub('(name)', what)}"

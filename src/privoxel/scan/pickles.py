@@ -25,6 +25,8 @@ NESTED = 8
 TABLES = {
     "pandas.core.frame.DataFrame": "pandas table (DataFrame)",
     "pandas.core.series.Series": "pandas column (Series)",
+    "pandas.DataFrame": "pandas table (DataFrame)",  # pandas 3
+    "pandas.Series": "pandas column (Series)",
     "anndata._core.anndata.AnnData": "annotated table (AnnData)",
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
