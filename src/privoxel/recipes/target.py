@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, final
 
 import numpy as np
@@ -88,7 +89,7 @@ class Observed(NamedTuple):
     curve: tuple[Epoch, ...]
     train_age: float
     table: SignalTable
-    defence: Mapping[str, str]
+    defence: Mapping[str, str] = MappingProxyType({})
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:

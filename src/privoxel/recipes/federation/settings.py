@@ -7,15 +7,13 @@ from pydantic import Field
 
 from privoxel.config import (
     CohortConfig,
-    Count,
     ModelConfig,
     PartitionConfig,
-    Positive,
-    Section,
     SignalConfig,
     check_settings,
     read_mapping,
 )
+from privoxel.sections import Count, Positive, Section
 from privoxel.training.federated.job import FederationJob
 
 Set = Literal[1, 2, 3]
