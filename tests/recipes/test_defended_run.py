@@ -88,3 +88,17 @@ def test_shadows_stop_by_the_gap_as_their_target_does(config, tmp_path, monkeypa
     predictions = np.load(folder / "signals" / "cnn3d-1-shadows" / "prediction.npy")
     assert predictions.shape[1] == 2
     assert np.isfinite(predictions).all()
+
+
+def test_a_private_run_says_in_the_report_what_it_guarantees(config, tmp_path, monkeypatch):
+    settings = config.read_text().replace('primary = "rmia"', 'primary = "abs-error"')
+    settings = settings.replace(json.dumps(NAMES), '["abs-error"]')
+    config.write_text(f"{settings}\n[privacy]\nnoise_multiplier = 1.0\ndelta = 1e-3\n")
+    folder = tmp_path / "run"
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 1) == 0
+    results = Results.model_validate_json((folder / "results.json").read_text())
+    defence = results.targets[0].design["defence"]
+    with safe_open(folder / "snapshots" / results.targets[0].name / "epoch-0002.safetensors", "pt") as file:
+        assert file.metadata()["epsilon"] == defence["privacy_epsilon"]
+    assert defence["privacy_guarantee"].startswith("ε = ")
+    assert defence["privacy_guarantee"] in (folder / "report.html").read_text()

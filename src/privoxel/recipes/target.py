@@ -217,7 +217,7 @@ def _trained(
     step = f"{plan.name}/training"
     if folder.done(step):
         facts = folder.manifest["steps"][step]
-        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing(), facts.get("defence", {})
+        return tuple(Epoch(*point) for point in facts["curve"]), folders.existing(), _done_against(facts)
     ages = cohort.covariates.age[train_rows]
     if np.ptp(ages) == 0:
         raise CohortError(
@@ -243,14 +243,17 @@ def _trained(
         config.defences,
     )
     trained = _released(plan, model, training_set, job, workplace)
+    facts = {"privacy": trained.privacy, "defence": trained.defence}
     folder.finish(
-        step,
-        curve=[list(point) for point in trained.curve],
-        seconds=round(trained.seconds, 2),
-        privacy=trained.privacy,
-        defence=trained.defence,
+        step, curve=[list(point) for point in trained.curve], seconds=round(trained.seconds, 2), **facts
     )
-    return trained.curve, trained.snapshots, trained.defence
+    return trained.curve, trained.snapshots, _done_against(facts)
+
+
+def _done_against(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return what training did against attacks: its defences, and the privacy that it spent."""
+    privacy = {f"privacy_{name}": value for name, value in facts.get("privacy", {}).items()}
+    return {**facts.get("defence", {}), **privacy}
 
 
 def _released(

@@ -123,6 +123,7 @@ class PrivateSteps:
         """Return what was spent by the end of ``epoch``, and by what."""
         bound = self.spent(epoch)
         return {
+            "guarantee": bound.wording,
             "epsilon": f"{bound.epsilon:.6g}",
             "delta": f"{bound.delta:.6g}",
             "accountant": bound.accountant,
