@@ -144,11 +144,13 @@ def test_killed_outright_a_server_and_a_site_leave_nothing_running_and_the_round
     """Kill -9 a site in a round, then the server between rounds; start the server again."""
     places(tmp_path, "north", "south", rounds=8, epochs=15, patience=5)
     port = free_port()
-    head = server(port, tmp_path)
     sites = {name: learner(name, port, tmp_path) for name in ("north", "south")}
     record = Ledger(tmp_path / "run" / "federation", {})
-    log = tmp_path / "at-south" / "logs" / "south.log"
+    logs = {name: tmp_path / f"at-{name}" / "logs" / f"{name}.log" for name in sites}
+    log, head = logs["south"], None
     try:
+        wait_for(lambda: all(says(path, "No line to") for path in logs.values()), 100)
+        head = server(port, tmp_path)
         wait_for(record.snapshot(1).exists, 200)
         wait_for(lambda: log.read_text().count("Answering train") == 2, 60)
         assert len(started_in(tmp_path)) == 3
@@ -165,7 +167,8 @@ def test_killed_outright_a_server_and_a_site_leave_nothing_running_and_the_round
         assert head.returncode == 0, said
     finally:
         for process in (head, *sites.values()):
-            end(process)
+            if process is not None:
+                end(process)
     assert noticed < 45
     assert record.snapshot(8).exists()
     assert not started_in(tmp_path)

@@ -22,11 +22,13 @@ from tests.unit.test_federated_roster import Answer, Nodes
 
 deployments = pytest.importorskip("tests.deployments", reason="flwr is an extra", exc_type=ImportError)
 from flwr.app import ConfigRecord, Message, RecordDict  # noqa: E402
+from flwr.app.message import remove_content_from_message  # noqa: E402
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest  # noqa: E402
 from flwr.proto.message_pb2 import Message as ProtoMessage  # noqa: E402
+from flwr.supercore.inflatable.inflatable_object import get_object_tree  # noqa: E402
 
-from privoxel.training.federated.deployment import gate, joining, link_grid, supernode  # noqa: E402
-from privoxel.training.federated.deployment.keys import make_keys  # noqa: E402
+from privoxel.training.federated.deployment import gate, joining, link_grid, superlink, supernode  # noqa: E402
+from privoxel.training.federated.deployment.keys import make_keys, public_key  # noqa: E402
 
 NAMES = tuple(learner.name for learner in LEARNERS)
 
@@ -341,3 +343,29 @@ def test_a_silent_node_is_asked_again_after_longer_and_longer(monkeypatch, caplo
             grid.asked.clear()
     assert asked_at == [0, 5, 15, 35, 75, 135, 195]
     assert "key of north is left out: ValueError. It is asked again in 5 s" in caplog.text
+
+
+def test_an_answer_whose_parts_never_come_is_given_up_when_its_learner_is_gone(tmp_path):
+    make_keys(tmp_path, ["127.0.0.1"], ["north"])
+    link = superlink.new_link({"north": public_key(tmp_path / "north.pub")})
+    (node,) = link.nodes
+    link.state.activate_node(node, gate.HEARTBEAT_SECONDS)
+
+    def announce(seconds):
+        """Announce an answer without sending it, and after some time be gone."""
+        wait_until(link.state.num_message_ins)
+        (question,) = link.state.get_message_ins(node_id=node, limit=1)
+        reply = Message(RecordDict({"c": ConfigRecord({"x": 1})}), reply_to=question)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        link.state.object_store.preregister(link.run.run_id, get_object_tree(reply))
+        assert link.state.store_message_res(remove_content_from_message(reply))
+        time.sleep(seconds)
+        link.state.nodes[node].online_until = time.time() - 1
+
+    started = time.monotonic()
+    site = threading.Thread(target=announce, args=(1.0,), daemon=True)
+    site.start()
+    (found,) = ask(link, [node])
+    site.join()
+    assert found.has_error()
+    assert 1.0 < time.monotonic() - started < 10

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any, final
 
 from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.servicer.runtime import runtime_handlers
 
@@ -50,7 +52,8 @@ class LinkGrid(HttpGrid):
         end = float("inf") if timeout is None else time.monotonic() + timeout
         replies: list[Message] = []
         while open_ones:
-            found = list(self.pull_messages(open_ones))
+            readable = set(filter(self._can_be_read, open_ones))
+            found = list(self.pull_messages(readable)) if readable else []
             replies += found
             open_ones -= {reply.metadata.reply_to_message_id for reply in found}
             if open_ones and time.monotonic() >= end:
@@ -60,3 +63,25 @@ class LinkGrid(HttpGrid):
         for number in sent:
             self.link.state.object_store.delete(number)
         return replies
+
+    def _can_be_read(self, number: str) -> bool:
+        """Return whether pulling the answer to message ``number`` would not wait for a learner.
+
+        An answer is announced before its parts are sent. Of a learner that was killed in between they never
+        come, and Flower's grid would wait for them for hours; once the learner counts as gone, that is the
+        answer.
+        """
+        state = self.link.state
+        with state.lock:
+            question = state.message_ins_store.get(number)
+            reply = state.message_ins_id_to_message_res_id.get(number)
+            if question is None or reply is None:
+                return True
+            node = state.nodes.get(question.metadata.dst_node_id)
+        if node is None or (node.online_until or 0.0) < time.time():
+            return True
+        try:
+            parts = list(iterate_object_tree(state.object_store.get_object_tree(reply)))
+        except NoObjectInStoreError:
+            return True
+        return all(state.object_store.get(part.object_id) for part in parts)
