@@ -160,7 +160,7 @@ def test_killed_outright_a_server_and_a_site_leave_nothing_running_and_the_round
         noticed = time.monotonic() - killed
         assert len(started_in(tmp_path)) == 2
         head.kill()
-        head.wait()
+        head.communicate()
         assert started_in(tmp_path) == [sites["north"].pid]
         head = server(port, tmp_path)
         said, _ = head.communicate(timeout=300)
