@@ -10,24 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from privoxel import cli
 from privoxel.attacks import ATTACKS
 from privoxel.attacks.base import needs_models
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.recipes import audit
+from tests.recipes.commands import call
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny.toml"
 GOLDEN = json.loads((HERE / "golden.json").read_text())
-
-
-def call(monkeypatch, *arguments):
-    """Run the command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["privoxel", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,14 @@
 """A run of a defended target whose shadows are defended as it is, from the command line to the report."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from privoxel import cli
 from privoxel.evaluation.results import Results
+from tests.recipes.commands import call, one_network
 
-TINY = (Path(__file__).parent / "tiny.toml").read_text()
 NAMES = ["abs-error", "rmia", "gradient-magnitude"]
 DEFENCE = """
 [shadows]
@@ -34,22 +31,11 @@ noise_years = 1.0
 """
 
 
-def call(monkeypatch, *arguments):
-    """Run the command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["privoxel", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code
-
-
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
-    before, slices = TINY.split('[[models]]\nname = "slice-mean"')
-    rest = slices[slices.index("[training]") :]
-    rest = rest.replace('primary = "prediction-label"', f'primary = "rmia"\nnames = {json.dumps(NAMES)}')
     path = tmp_path / "defended.toml"
-    path.write_text(f"{before}{rest}")
+    path.write_text(one_network(NAMES))
     return path
 
 
@@ -91,9 +77,9 @@ def test_shadows_stop_by_the_gap_as_their_target_does(config, tmp_path, monkeypa
 
 
 def test_a_private_run_says_in_the_report_what_it_guarantees(config, tmp_path, monkeypatch):
-    settings = config.read_text().replace('primary = "rmia"', 'primary = "abs-error"')
-    settings = settings.replace(json.dumps(NAMES), '["abs-error"]')
-    config.write_text(f"{settings}\n[privacy]\nnoise_multiplier = 1.0\ndelta = 1e-3\n")
+    config.write_text(
+        f"{one_network(['abs-error'], 'abs-error')}\n[privacy]\nnoise_multiplier = 1.0\ndelta = 1e-3\n"
+    )
     folder = tmp_path / "run"
     assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 1) == 0
     results = Results.model_validate_json((folder / "results.json").read_text())

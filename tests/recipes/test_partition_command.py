@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.niftis import write_bids
-from tests.recipes.test_cli import call
+from tests.recipes.commands import call
 
 
 def rows_of(folder):

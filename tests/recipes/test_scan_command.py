@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from tests.artefacts import table, weights
-from tests.recipes.test_cli import call
+from tests.recipes.commands import call
 
 
 @pytest.fixture

@@ -1,34 +1,20 @@
 """A run whose attacks need shadow models, from the command line to the report."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-from privoxel import cli
 from privoxel.evaluation.results import Results
+from tests.recipes.commands import call, one_network
 
-TINY = (Path(__file__).parent / "tiny.toml").read_text()
 NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label", "distilled-difficulty"]
-
-
-def call(monkeypatch, *arguments):
-    """Run the command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["privoxel", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
-    before, slices = TINY.split('[[models]]\nname = "slice-mean"')
-    rest = slices[slices.index("[training]") :]
-    rest = rest.replace('primary = "prediction-label"', f'primary = "rmia"\nnames = {json.dumps(NAMES)}')
     path = tmp_path / "shadows.toml"
-    path.write_text(f"{before}{rest}\n[shadows]\ncount = 2\nepochs = 1\ndistilled = 1\n")
+    path.write_text(f"{one_network(NAMES)}\n[shadows]\ncount = 2\nepochs = 1\ndistilled = 1\n")
     return path
 
 
