@@ -15,7 +15,7 @@ $(READY):
 	$(PYTHON) -c 'import sys; sys.exit("privoxel needs Python 3.11 or newer, got %d.%d. Set PYTHON=python3.11 (or newer)." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[fl-sim,dp,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[fl-sim,dp,monai,onnx,tabular,preproc,dev]"
 	rm -f $(VENV)/.ready-* && touch $@
 
 demo: setup
