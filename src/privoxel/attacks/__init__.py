@@ -25,6 +25,7 @@ from privoxel.attacks import (
     paper,
     population,
     quantile,
+    reference_tube,
     rmia,
     shadow_transfer,
     stability,
@@ -44,6 +45,7 @@ _SHADOW: tuple[Attack, ...] = (
     *rmia.ATTACKS,
     *informia.ATTACKS,
     *base_lr.ATTACKS,
+    *reference_tube.ATTACKS,
     shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
     shadow_transfer.ShadowTransfer(paper.COMBINED),
     *(

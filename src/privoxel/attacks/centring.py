@@ -50,6 +50,11 @@ def age_scale(ages: FloatArray) -> AgeScale:
     return AgeScale(float(ages.mean()), float(ages.std()) or 1.0, float(ages.min()), float(ages.max()))
 
 
+def age_basis(z: FloatArray) -> FloatArray:
+    """Return z and z² − 1 of standardised ages: scans × 2."""
+    return np.column_stack([z, z**2 - 1.0])
+
+
 def fit_centre(
     errors: FloatArray, ages: FloatArray, members: BoolArray | None = None, *, curve: bool = False
 ) -> Centre:
@@ -63,8 +68,7 @@ def fit_centre(
     scale, offset = age_scale(ages), float(np.median(errors))
     if not curve:
         return Centre(offset, 0.0, 0.0, scale)
-    z = scale(ages)
-    basis = np.column_stack([z, z**2 - 1.0])
+    basis = age_basis(scale(ages))
     slope, bend = np.linalg.solve(basis.T @ basis + PRIOR * np.eye(2), basis.T @ (errors - offset))
     return Centre(offset, float(slope), float(bend), scale)
 

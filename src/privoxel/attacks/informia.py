@@ -39,9 +39,7 @@ class InfoRmia(OnReferences):
     a: float = 0.3
     centre: Centring = Centring.NONE
 
-    source = (
-        "Tao & Shokri 2026 (ICLR, arXiv 2510.05582), test statistic of section 3; Gaussian likelihood ours"
-    )
+    source = "Tao & Shokri 2026 (ICLR, arXiv 2510.05582), its test statistic; Gaussian likelihood ours"
 
     def score(
         self,
