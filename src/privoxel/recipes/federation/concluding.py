@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from privoxel.attacks.base import Attack
 from privoxel.cohort.partitions import UNSEEN
 from privoxel.evaluation.federation_results import (
     FederationResults,
@@ -16,7 +17,6 @@ from privoxel.evaluation.federation_results import (
 )
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.pairs import (
-    HALF,
     PairDraws,
     cells,
     difference,
@@ -24,7 +24,7 @@ from privoxel.evaluation.pairs import (
     mean_over_pairs,
     successful_pairs,
 )
-from privoxel.evaluation.results import CohortSummary, Metric, Utility
+from privoxel.evaluation.results import CohortSummary, Utility
 from privoxel.recipes.federation.attacking import (
     AGE,
     AGE_LOGISTIC,
@@ -35,6 +35,7 @@ from privoxel.recipes.federation.attacking import (
     Scores,
     chosen_sets,
 )
+from privoxel.recipes.federation.findings import findings
 from privoxel.recipes.federation.further import further_attacks
 from privoxel.recipes.federation.judging import Judge, judge_of, matched_judge_of
 from privoxel.recipes.federation.observing import Site, Watched
@@ -51,6 +52,7 @@ TITLES = {
     AGE_LOGISTIC: "Age alone, by logistic regression",
     COVARIATES: "Age, sex and site, by logistic regression",
 }
+LEVEL = 0.95
 LEARNED = 0.95
 """A federation has learned when its test MAE, with two standard errors, is below this share of the null."""
 
@@ -97,7 +99,7 @@ def conclude(
             "by_round": _by_round(site, attackers, judge),
             "further": further_attacks(site, watched, attackers, judge),
             "left_out": _left_out(site, attackers, controls, judge),
-            "findings": findings(site, matrices),
+            "findings": findings(matrices, f"set-{site.config.attack.primary}"),
         }
     )
 
@@ -171,7 +173,7 @@ def _matrices(site: Site, attackers: Attackers, judge: Judge, matched: Judge) ->
             f"{title}: AUC",
             "attack",
             judge.aucs(attackers.attacks[primary].values),
-            AUC,
+            metric=AUC,
         )
     )
     largest = judge.accuracies(attackers.attacks[ANY_ROUND])
@@ -195,18 +197,33 @@ def _matrices(site: Site, attackers: Attackers, judge: Judge, matched: Judge) ->
 
 
 def _matched_matrices(site: Site, attackers: Attackers, matched: Judge) -> list[PairMatrix]:
-    """Return attack, strongest control and excess where unseen participants have the victim's ages."""
-    primary = f"set-{site.config.attack.primary}"
-    attack = matched.accuracies(attackers.attacks[primary])
+    """Return attacks, strongest control and excesses where unseen participants have the victim's ages.
+
+    The primary set comes first. The intervals of the other sets' excesses are widened for their number
+    (Bonferroni), so that they can be looked at together.
+    """
     controls = {name: matched.accuracies(attackers.attacks[name]) for name in CONTROLS}
     best = strongest(controls)
-    title = f"Set {site.config.attack.primary}, equal ages"
-    excess = difference(attack, controls[best])
-    return [
-        _matrix(site, f"{primary}-matched", f"{title}: unseen of the victim's ages", "attack", attack),
-        _matrix(site, f"{best}-matched", f"{TITLES[best]}, equal ages", "control", controls[best]),
-        _matrix(site, f"{primary}-matched-excess", f"{title}, minus that control", "excess", excess),
-    ]
+    primary, others = _primary_and_others(site)
+    found = []
+    for one in (primary, *others):
+        attack = matched.accuracies(attackers.attacks[one.name])
+        excess = difference(attack, controls[best])
+        level = LEVEL if one is primary else 1 - (1 - LEVEL) / len(others)
+        title = f"Set {one.name[-1]}, equal ages"
+        beyond = _matrix(site, f"{one.name}-matched-excess", f"{title}, minus that control", "excess", excess)
+        found += [
+            _matrix(site, f"{one.name}-matched", f"{title}: unseen of the victim's ages", "attack", attack),
+            beyond.model_copy(update={"mean_all": to_metric(mean_over_pairs(excess, level))}),
+        ]
+    control = _matrix(site, f"{best}-matched", f"{TITLES[best]}, equal ages", "control", controls[best])
+    return [found[0], control, *found[1:]]
+
+
+def _primary_and_others(site: Site) -> tuple[Attack, list[Attack]]:
+    primary = f"set-{site.config.attack.primary}"
+    sets = chosen_sets(site)
+    return next(one for one in sets if one.name == primary), [one for one in sets if one.name != primary]
 
 
 def strongest(controls: Mapping[str, PairDraws]) -> str:
@@ -215,7 +232,12 @@ def strongest(controls: Mapping[str, PairDraws]) -> str:
 
 
 def _matrix(
-    site: Site, name: str, title: str, kind: Any, draws: PairDraws, metric: str = ACCURACY
+    site: Site,
+    name: str,
+    title: str,
+    kind: Any,
+    draws: PairDraws,
+    metric: str = ACCURACY,
 ) -> PairMatrix:
     successes = successful_pairs(draws) if kind != "excess" else None
     published, pairs = _published(site, name)
@@ -278,47 +300,3 @@ def _left_out(
             )
         )
     return found
-
-
-def findings(site: Site, matrices: Sequence[PairMatrix]) -> list[str]:
-    """Return what the pairs say in plain sentences: the leak, and what distribution shift explains."""
-    primary, size = f"set-{site.config.attack.primary}", len(site.partition.learners)
-    of = {matrix.name: matrix for matrix in matrices}
-    attack, excess = of[primary], of[f"{primary}-excess"]
-    control = max((of[name] for name in CONTROLS), key=lambda one: one.mean_all.value or 0.0)
-    judged = of.get(f"{primary}-matched-excess", excess)
-    found = [_leak_sentence(judged.mean_all, is_matched=judged is not excess)]
-    found.append(
-        f"Over all {size * (size - 1)} pairs the attack is right {_percent(attack.mean_all)} of the time, "
-        f"the strongest control without any model {_percent(control.mean_all)}; guessing is 50 %."
-    )
-    pairs = zip(_values(attack), _values(control), strict=True)
-    above = [(a, c) for a, c in pairs if a is not None and c is not None and a > HALF]
-    if above:
-        share = np.mean([c - HALF for _, c in above]) / np.mean([a - HALF for a, _ in above])
-        found.append(
-            f"Among the pairs above 50 % ({len(above)}), distribution shift explains "
-            f"{100 * float(np.clip(share, 0, 1)):.0f} % of what lies above guessing: that control finds "
-            "as much on the same people."
-        )
-    return found
-
-
-def _leak_sentence(excess: Metric, *, is_matched: bool) -> str:
-    value, low, high = (100 * (number or 0.0) for number in (excess.value, excess.low, excess.high))
-    told = f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
-    where = "among people of equal ages" if is_matched else "on the same people"
-    if low > 0:
-        return f"The community models leak: {where} the attack beats every control, by {told}."
-    if high < 0:
-        return f"No leak is shown: {where} the attack does worse than a control without any model, by {told}."
-    return f"No leak is shown: {where} the attack does no better than a control without any model: {told}."
-
-
-def _percent(metric: Metric) -> str:
-    value, low, high = (100 * (number or 0.0) for number in (metric.value, metric.low, metric.high))
-    return f"{value:.1f} % ({low:.1f}–{high:.1f})"
-
-
-def _values(matrix: PairMatrix) -> list[float | None]:
-    return [None if cell is None else cell.value for row in matrix.cells for cell in row]
