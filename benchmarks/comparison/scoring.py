@@ -73,7 +73,7 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
             yield Asked(name, get_attack(name), "shadow-free")
         for machine in MACHINES:
             yield Asked(f"paper:{machine.name}", machine, "shadow-free")
-    for name in attacks.with_references:
+    for name in (*attacks.with_references, *(attacks.with_both if leaked else ())):
         yield Asked(name, get_attack(name), "references")
     for name in attacks.with_shadows:
         yield Asked(name, get_attack(name), "shadows")

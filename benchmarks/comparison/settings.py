@@ -60,6 +60,7 @@ class Attacks(Section):
     leaked: tuple[Positive, ...] = Field(description="leaked participants of each class")
     shadow_free: tuple[str, ...]
     with_references: tuple[str, ...] = ()
+    with_both: tuple[str, ...] = Field((), description="need references and leaked participants")
     with_shadows: tuple[str, ...] = ()
     one_shadow: tuple[str, ...] = ()
 
