@@ -31,6 +31,7 @@ ATTACKS = (
     "lira-offline",
     "rmia",
     "base",
+    "reference-tube",
     "stability",
 )
 """Attacks that take milliseconds, of every kind; the benchmark has all of them."""
