@@ -1,8 +1,8 @@
 """The overfitting line: an attack's accuracy against how much less a model errs on its own members.
 
 Gupta et al. 2021 (5.2) found accuracy = 50.9 % + 15.0 points · gap over their 26 private models, the gap
-being test minus training MAE in years. ``fit_line`` is the same least-squares line with intervals. Two things make
-it uncertain, and each interval is the wider of both at each end:
+being test minus training MAE in years. ``fit_line`` is the same least-squares line with intervals. Two things
+make it uncertain, and each interval is the wider of both at each end:
 
 - the models: Student's t on the residuals, Fisher's z for the correlation;
 - the participants: where all models are judged on the same people, their errors move all points together,
