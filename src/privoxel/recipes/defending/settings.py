@@ -29,10 +29,10 @@ class PointConfig(Section):
 
     name: Annotated[str, Field(min_length=1)]
     family: Annotated[str, Field(min_length=1)]
-    model: Changes = {}
-    training: Changes = {}
-    privacy: Changes = {}
-    defence: Changes = {}
+    model: Changes = Field(default_factory=dict)
+    training: Changes = Field(default_factory=dict)
+    privacy: Changes = Field(default_factory=dict)
+    defence: Changes = Field(default_factory=dict)
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
@@ -50,10 +50,10 @@ class GridConfig(Section):
     family: Annotated[str, Field(min_length=1)]
     setting: Annotated[str, Field(pattern=r"^(model|training|privacy|defence)(\.[a-z_]+)+$")]
     values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
-    model: Changes = {}
-    training: Changes = {}
-    privacy: Changes = {}
-    defence: Changes = {}
+    model: Changes = Field(default_factory=dict)
+    training: Changes = Field(default_factory=dict)
+    privacy: Changes = Field(default_factory=dict)
+    defence: Changes = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_differ(self) -> "GridConfig":
