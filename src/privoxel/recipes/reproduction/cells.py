@@ -7,7 +7,7 @@ GPU one after another, with all cores for the attacks.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -44,7 +44,7 @@ class ReproduceOptions:
     root: Path | None = None
     skip_bad: bool = False
     workers: int = 1
-    progress: Progress = Silent()
+    progress: Progress = field(default_factory=Silent)
 
 
 @final

@@ -1,4 +1,4 @@
-"""The central half of the paper: which models its tables and figures need, and their configuration at each scale.
+"""The central half of the paper: which models its tables and figures need, and their settings at each scale.
 
 A scale's file holds the settings of a run, and besides them ``private`` (noise, clip, attacks of the private
 models) and ``shadow`` (appendix E). Every model is a run of its own; tables share them.
@@ -77,7 +77,9 @@ class CentralScale(Section):
 
     def config_of(self, cell: Central | ShadowOf) -> RunConfig:
         """Return the configuration of one model; that of a shadow is its target's."""
-        network = self.run.models[0].model_copy(update={"name": cell.model, **self.networks.get(cell.model, {})})
+        network = self.run.models[0].model_copy(
+            update={"name": cell.model, **self.networks.get(cell.model, {})}
+        )
         changes: dict[str, Any] = {"models": (network,)}
         title = f"Gupta et al. 2021: {NAMES[cell.model]}"
         names = self.run.attacks.names
@@ -117,7 +119,7 @@ def models_of(part: str, scale: CentralScale) -> tuple[Central | ShadowOf, ...]:
 
 
 def central_scale(scale: str, *, seed: int | None = None, real: bool = False) -> CentralScale:
-    """Return the settings of a scale; with ``real`` for a cohort given by the user, divided in the same shares.
+    """Return the settings of a scale; with ``real`` for a cohort of the user, divided in the same shares.
 
     Raises:
         ConfigError: if there is no such scale.

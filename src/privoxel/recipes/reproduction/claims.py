@@ -1,7 +1,7 @@
-"""Which of the paper's claims hold on our cohorts, and which of its numbers are artefacts: ruled by what was measured.
+"""Which of the paper's claims hold on our cohorts, and which of its numbers are artefacts: ruled by numbers.
 
-A claim holds where the 95 % interval of what it speaks of lies on its side of nothing, does not where it lies on the other,
-and is not shown where it holds both. No ruling is written down beforehand.
+A claim holds where the 95 % interval of what it speaks of lies on its side of nothing, does not where it lies
+on the other, and is not shown where it holds both. No ruling is written down beforehand.
 """
 
 import math
@@ -18,7 +18,7 @@ from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_balanced_accuracy
 from privoxel.recipes.federation.attacking import CONTROLS
 from privoxel.recipes.reproduction.cells import CentralRun, Found
-from privoxel.recipes.reproduction.central import NAMES, NETWORKS, Central
+from privoxel.recipes.reproduction.central import NAMES, NETWORKS
 from privoxel.recipes.reproduction.private_figures import PrivateModels, epsilon_words
 from privoxel.recipes.reproduction.published import IID
 from privoxel.seeding import Streams
@@ -104,7 +104,8 @@ def _artefacts(name: str, run: CentralRun, streams: Streams) -> Iterator[Claim]:
         yield Claim(
             claim=f"{name}: the error is a weak feature (the row 'error' of Table 1)",
             source="Table 1; against it the histograms of figure 1",
-            published=f"{_printed(run, 'error-forest')} by a random forest; a threshold on figure 1 reaches more",
+            published=f"{_printed(run, 'error-forest')} by a random forest; a threshold on figure 1 "
+            f"reaches more",
             measured=f"threshold on |error| minus forest: {_points(gain)}",
             rule="an artefact of the forest if that interval lies above 0",
             ruling=_artefact(gain.low is not None and gain.low > 0),
@@ -116,7 +117,8 @@ def _artefacts(name: str, run: CentralRun, streams: Streams) -> Iterator[Claim]:
             claim=f"{name}: the ± of five attacks tells how certain an accuracy is",
             source="Table 1",
             published="± 0.20 to 0.83 points; one test of 1,388 scans alone has a standard error of 1.2",
-            measured=f"all features: SD of the attacks {100 * metric.sd_repeats:.2f} points, half-width of the 95 % interval "
+            measured=f"all features: SD of the attacks {100 * metric.sd_repeats:.2f} points, half-width "
+            f"of the 95 % interval "
             f"{100 * reach:.2f}",
             rule="an artefact if twice the SD is smaller than the half-width",
             ruling=_artefact(2 * metric.sd_repeats < reach),
@@ -137,7 +139,8 @@ def _networks(central: Mapping[str, CentralRun], streams: Streams) -> Iterator[C
         claim="The network that overfits more is the more vulnerable one",
         source="4.1, Tables 1 and 3",
         published="2D-slice-mean: gap 2.11 years, 81.70 %; 3D-CNN: 1.74 years, 76.45 %",
-        measured=f"2D-slice-mean: gap {gaps[0]:.2f} years, 3D-CNN: {gaps[1]:.2f} years; accuracy of prediction + label, "
+        measured=f"2D-slice-mean: gap {gaps[0]:.2f} years, 3D-CNN: {gaps[1]:.2f} years; accuracy of "
+        f"prediction + label, "
         f"2D minus 3D: {_points(gain)}",
         rule="holds if the interval lies on the side of 0 to which the gaps point",
         ruling=rule(gain.low, gain.high)
@@ -177,9 +180,11 @@ def _private(private: PrivateModels) -> Iterator[Claim]:
             claim="No private model with ε < 100 is useful",
             source="4.3",
             published="all performance lost",
-            measured=f"best of {len(guaranteed)} models: {NAMES[best.model]}, ε = {epsilon_words(best.epsilon)}, MAE "
+            measured=f"best of {len(guaranteed)} models: {NAMES[best.model]}, ε = "
+            f"{epsilon_words(best.epsilon)}, MAE "
             f"{_plain(best.mae)} years, null {best.null_mae:.2f}",
-            rule=f"holds if no test error is below {USEFUL:g} × the null error; of these settings only, not of every private training",
+            rule=f"holds if no test error is below {USEFUL:g} × the null error; of these settings only, "
+            f"not of every private training",
             ruling="does not hold here" if useful else "holds here",
         )
 
@@ -225,7 +230,8 @@ def _in_iid(name: str, attack: PairMatrix, of: Mapping[str, PairMatrix]) -> Clai
         claim=f"{name}: every learner finds the others' participants",
         source="4.2, Table 2",
         published=f"{_successful(attack, paper=True)}",
-        measured=f"mean of all pairs {_percent(attack.mean_all)}; above the strongest control {_percent_points(excess)}",
+        measured=f"mean of all pairs {_percent(attack.mean_all)}; above the strongest control "
+        f"{_percent_points(excess)}",
         rule="holds if the interval of what lies above the strongest control is above 0",
         ruling=rule(excess.low, excess.high),
     )
@@ -238,7 +244,8 @@ def _age_shift(name: str, attack: PairMatrix, of: Mapping[str, PairMatrix]) -> I
         claim=f"{name}: attacks succeed where the data are not alike",
         source="4.2, Table 2 (mean of the pairs above 50 % only)",
         published=_successful(attack, paper=True),
-        measured=f"as the paper counts {_successful(attack)}; all pairs {_percent(attack.mean_all)}; without any model, by age "
+        measured=f"as the paper counts {_successful(attack)}; all pairs {_percent(attack.mean_all)}; "
+        f"without any model, by age "
         f"and sex, {_percent(control)}; above that among people of equal ages {_percent_points(excess)}",
         rule="an artefact of age shift if that last interval does not lie above 0",
         ruling=_artefact(not (excess.low is not None and excess.low > 0)),
@@ -265,7 +272,8 @@ def _by_round(name: str, results: FederationResults, of: Mapping[str, PairMatrix
         claim=f"{name}: the attack grows with the rounds",
         source="4.2, figure 2",
         published="50.4 to 61.4 % (3D), 50.6 to 58.5 % (2D)",
-        measured=f"set {number}: round {points[0].round} {_percent(first)}, round {points[-1].round} {_percent(last)}",
+        measured=f"set {number}: round {points[0].round} {_percent(first)}, round {points[-1].round} "
+        f"{_percent(last)}",
         rule="holds if the intervals of the first and the last round do not meet, the last being higher",
         ruling=rule(_minus(last.low, _or(first.high)), _minus(last.high, _or(first.low))),
     )
@@ -277,7 +285,8 @@ def _by_round(name: str, results: FederationResults, of: Mapping[str, PairMatrix
             claim=f"{name}: averaging the logits of the last {rounds} rounds makes the attack stronger",
             source="3.2, C.1; against it figure 2",
             published="60.06 against 61.35 % of the last round alone (3D), 58.11 against 58.5 % (2D)",
-            measured=f"set {number}: {rounds} rounds {_percent(five.mean_all)}, last round alone {_percent(last)}",
+            measured=f"set {number}: {rounds} rounds {_percent(five.mean_all)}, last round alone "
+            f"{_percent(last)}",
             rule="not an artefact only if the interval over several rounds lies above the last round's value",
             ruling=_artefact(not helps),
         )
@@ -294,7 +303,7 @@ def _difference(first: Evaluated, second: Evaluated, streams: Streams, name: str
     return estimate(float(value[0]), drawn)
 
 
-def _artefact(confirmed: bool) -> Ruling:  # noqa: FBT001 - read as a sentence at every call
+def _artefact(confirmed: bool) -> Ruling:
     return "artefact confirmed here" if confirmed else "artefact not seen here"
 
 

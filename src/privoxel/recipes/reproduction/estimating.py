@@ -53,13 +53,14 @@ def estimate_reproduction(plan: Plan, options: ReproduceOptions) -> Iterator[str
         total, disk, volumes = total + found.seconds, disk + found.disk, max(volumes, size)
         yield f"{cell.name}: about {duration(found.seconds)} of training, {found.disk / 1e9:.2f} GB of disk"
     place = "one after another on the GPU" if on_gpu else f"{at_once} at a time"
-    yield f"{len(waiting)} of {len(plan.cells)} models are left, {place}: about {duration(total / at_once)} of training."
+    left = f"{len(waiting)} of {len(plan.cells)} models are left, {place}"
+    yield f"{left}: about {duration(total / at_once)} of training."
     yield f"Disk: {disk / 1e9:.1f} GB in {plan.output}, and {volumes / 1e9:.1f} GB for the cache of volumes."
     yield (
-        f"Memory: about {_memory(runtime) / 1e9:.1f} GB for a training step, times {at_once}; signals take up to "
-        + (f"{plan.central.run.signals.memory} a model.")
+        f"Memory: about {_memory(runtime) / 1e9:.1f} GB for a training step, times {at_once}; signals "
+        f"take up to " + (f"{plan.central.run.signals.memory} a model.")
     )
-    yield "Times are of training alone, at the pace of two steps on this machine; signals and attacks come on top."
+    yield "Times are of training alone, at the pace of two steps measured here; signals and attacks come on top."
 
 
 def _central(

@@ -1,7 +1,7 @@
 """Numbers that Gupta et al., MIDL 2021, published of centrally trained models; fractions and years.
 
-Table 1 is in ``recipes.published``. Tables as printed (means ± SD of five runs); the values of figures 1, 3, 7
-and 8 as read off the paper's vector graphics.
+Table 1 is in ``recipes.published``. Tables as printed (means ± SD of five runs); the values of figures 1, 3,
+7 and 8 as read off the paper's vector graphics.
 """
 
 import csv
@@ -40,7 +40,7 @@ THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "slice-mean": {"abs-error": 0.787, "gradient-norm": 0.779},
     }
 )
-"""Balanced accuracy of the best threshold on the published histograms of figure 1 (the gradient's is conv 1's)."""
+"""Balanced accuracy of the best threshold on the histograms of figure 1 (the gradient's is conv 1's)."""
 
 
 class Errors(NamedTuple):
@@ -93,7 +93,7 @@ APPENDIX_E: Mapping[str, Shadow] = MappingProxyType(
 
 
 class PrivatePoint(NamedTuple):
-    """One private model: log10 ε at δ = 1e-6, noise over clip (inferred; None where none fits), years, fractions."""
+    """One private model; ``noise_multiplier`` is inferred from ε (δ = 1e-6), None where no round one fits."""
 
     log10_epsilon: float
     noise_multiplier: float | None
