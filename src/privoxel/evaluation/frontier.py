@@ -2,9 +2,9 @@
 
 A setting is dominated when another errs no more and is no more vulnerable, and better in one of the two; the
 others are the frontier. Every setting is judged on the same participants, so that differences are paired:
-participants are drawn anew for all settings at once. Whether two settings are told apart is asked at the level
-that Bonferroni leaves to each of a setting's comparisons. What another training of the same setting would
-give is not in these intervals, unless each setting has several targets and they agree.
+participants are drawn anew for all settings at once. Whether two settings are told apart is asked at the
+level that Bonferroni leaves to each of a setting's comparisons. What another training of the same setting
+would give is not in these intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ METHOD = "bootstrap of participants"
 @final
 @dataclass(frozen=True)
 class Choice:
-    """One setting: the scores of its targets, one a design; participants' codes are common to all settings."""
+    """One setting: the scores of its targets, one a design; participants' codes are common to all."""
 
     name: str
     targets: tuple[TargetScores, ...]
@@ -42,7 +42,7 @@ class Choice:
 class Quantities(NamedTuple):
     """What one setting costs and what attacks reach, one value a draw, means over its targets.
 
-    ``mae``, ``r2``: of the answers for the non-members (years; 1 - squared error over that of their mean age).
+    ``mae``, ``r2``: of the answers for non-members (years; 1 - squared error over that of their mean age).
     ``gap``: MAE of non-members minus members (years) of the answers, ``model_gap`` of the predictions behind
     them. ``accuracy`` and ``auc``: by attack.
     """
@@ -73,7 +73,7 @@ class Standing(NamedTuple):
 
 
 class Recommended(NamedTuple):
-    """The least vulnerable setting whose error is tolerated; ``loss`` is its MAE over the reference's, less 1.
+    """The least vulnerable setting whose error is tolerated; ``loss``: its MAE over the reference's, less 1.
 
     ``candidates``: the settings whose error is.
     """
@@ -233,7 +233,7 @@ def stand(
 def recommend(
     names: Sequence[str], costs: FloatArray, drawn_mae: FloatArray, *, reference: str, tolerated_loss: float
 ) -> Recommended:
-    """Return the least vulnerable of the settings whose MAE is at most 1 + ``tolerated_loss`` the reference's.
+    """Return the least vulnerable of the settings whose MAE is at most 1 + ``tolerated_loss`` times another's.
 
     ``costs`` are MAE and vulnerability: settings × 2; ``drawn_mae``: draws × settings. Of equally vulnerable
     settings the more accurate is taken.
