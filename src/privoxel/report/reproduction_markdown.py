@@ -39,8 +39,8 @@ def _claims(comparison: Comparison) -> Iterator[str]:
     if not comparison.claims:
         return
     yield from ("### Which claims hold on our cohorts, and which are artefacts", "")
-    yield "Every ruling follows from the numbers beside it by the rule that is printed; intervals are 95 %, over"
-    yield from ("participants, and not corrected for the number of claims.", "")
+    yield "Every ruling follows from the numbers beside it by the rule that is printed; intervals are 95 %,"
+    yield from ("over participants, and not corrected for the number of claims.", "")
     rows = (
         [f"{one.claim} ({one.source})", one.published, one.measured, one.rule, f"**{one.ruling}**"]
         for one in comparison.claims
@@ -52,9 +52,9 @@ def _federations(rows: Sequence[ComparedRow]) -> Iterator[str]:
     if not rows:
         return
     yield from ("### Federations", "")
-    yield "The paper averages pairs above 50 % only, which noise alone lifts. Beside it: all pairs with the 95 %"
-    yield "interval, what the strongest control without any model finds on the same people (%), and the difference"
-    yield "of the two (points)."
+    yield "The paper averages pairs above 50 % only, which noise alone lifts. Beside it: all pairs with the"
+    yield "95 % interval, what the strongest control without any model finds on the same people (%), and the"
+    yield "difference of the two (points)."
     yield ""
     heads = ["", "federation", "quantity", "measured", "published", "all pairs", "control", "difference"]
     yield from _table(
