@@ -47,7 +47,7 @@ def estimate_reproduction(plan: Plan, options: ReproduceOptions) -> Iterator[str
     paces: dict[str, Pace] = {}
     for cell in waiting:
         if isinstance(cell, Cell):
-            found, size = _federation(cell, plan, options, runtime)
+            found, size = _federation(cell, plan, options, runtime, paces)
         else:
             found, size = _central(cell, plan, options, runtime, paces)
         total, disk, volumes = total + found.seconds, disk + found.disk, max(volumes, size)
@@ -56,11 +56,9 @@ def estimate_reproduction(plan: Plan, options: ReproduceOptions) -> Iterator[str
     left = f"{len(waiting)} of {len(plan.cells)} models are left, {place}"
     yield f"{left}: about {duration(total / at_once)} of training."
     yield f"Disk: {disk / 1e9:.1f} GB in {plan.output}, and {volumes / 1e9:.1f} GB for the cache of volumes."
-    yield (
-        f"Memory: about {_memory(runtime) / 1e9:.1f} GB for a training step, times {at_once}; signals "
-        f"take up to " + (f"{plan.central.run.signals.memory} a model.")
-    )
-    yield "Times are of training alone, at the pace of two steps measured here; signals and attacks come on top."
+    memory, signals = _memory(runtime) / 1e9, plan.central.run.signals.memory
+    yield f"Memory: about {memory:.1f} GB for a step, times {at_once}; signals take up to {signals} a model."
+    yield "Times are at the pace of two steps measured here; signals and attacks come on top."
 
 
 def _central(
@@ -81,7 +79,7 @@ def _central(
 
 
 def _federation(
-    cell: Cell, plan: Plan, options: ReproduceOptions, runtime: Runtime
+    cell: Cell, plan: Plan, options: ReproduceOptions, runtime: Runtime, paces: dict[str, Pace]
 ) -> tuple[Estimate, float]:
     config = plan.federations[cell]
     cohorts = () if options.cohort is None else (options.cohort,)
@@ -93,7 +91,11 @@ def _federation(
         "training": {"batch_size": config.federation.batch_size},
         "attacks": {"names": ["combined", "gradient-magnitude"], "primary": "combined"},
     }
-    pace = measure_paces(check_settings(RunConfig, settings, where=cell.name), cohort, runtime)[cell.model]
+    key = f"federation/{cell.model}"
+    if key not in paces:
+        measured = measure_paces(check_settings(RunConfig, settings, where=cell.name), cohort, runtime)
+        paces[key] = measured[cell.model]
+    pace = paces[key]
     scans = sum(map(len, partition.groups)) * config.federation.rounds * config.federation.local_epochs
     federations = 1 + len(victims_of(config, partition))
     snapshots = config.federation.rounds * 4 * pace.weights
