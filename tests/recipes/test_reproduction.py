@@ -1,4 +1,4 @@
-"""The paper reproduced on a few tiny brains: every part of the page, resumed, its numbers those of the runs."""
+"""The paper reproduced on a few tiny brains: every part of the page, resumed, numbers those of the runs."""
 
 import json
 from html import unescape

@@ -74,7 +74,7 @@ def scatter_picture(scatter: Scatter, place: int) -> Picture:
     """Return a figure of points, ours in colour with bars, the paper's in grey."""
     figure, axes = new_axes(3.2)
     legend = []
-    marks = {}
+    marks: dict[str, str] = {}
     for series in scatter.series:
         network = series.name.split(",")[0]
         mark = marks.setdefault(network, "os"[len(marks) % 2])

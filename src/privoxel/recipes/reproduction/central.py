@@ -127,7 +127,9 @@ def central_scale(scale: str, *, seed: int | None = None, real: bool = False) ->
     if scale not in SCALES:
         raise ConfigError(f"--scale needs one of {', '.join(SCALES)}, got {scale!r}. Choose one.")
     settings = _read(f"central_{scale}")
-    extra = {name: settings.pop(name) for name in ("networks", "private", "shadow") if name in settings}
+    extra: dict[str, Any] = {
+        name: settings.pop(name) for name in ("networks", "private", "shadow") if name in settings
+    }
     if seed is not None:
         settings["seed"] = seed
     if real:

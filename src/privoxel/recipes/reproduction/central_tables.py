@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from privoxel.arrays import FloatArray
+from privoxel.arrays import BoolArray, FloatArray
 from privoxel.evaluation.reproduction_results import Histograms, PaperTable, ShadowResults, TableLine
 from privoxel.evaluation.results import AttackResult, Metric, Target
 from privoxel.recipes.published import TABLE_1
@@ -174,7 +174,7 @@ def figure_1(found: Mapping[str, CentralRun]) -> list[Histograms]:
     return pictures
 
 
-def _histograms(values: FloatArray, members: FloatArray, title: str, x_label: str) -> Histograms:
+def _histograms(values: FloatArray, members: BoolArray, title: str, x_label: str) -> Histograms:
     edges = np.histogram_bin_edges(values, BINS)
     shares = [np.histogram(values[group], edges)[0] / group.sum() for group in (members, ~members)]
     return Histograms(

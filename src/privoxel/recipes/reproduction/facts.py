@@ -18,9 +18,9 @@ def facts_of(plan: Plan, found: Found) -> list[str]:
         found.central.values()
     )
     if central:
-        target, results = central[0].results.targets[0], central[0].results
+        target, about = central[0].results.targets[0], central[0].results.cohort
         lines.append(
-            f"Central models: {_cohort(results.cohort)}; {target.n_members} members, "
+            f"Central models: {_cohort(about)}; {target.n_members} members, "
             f"{target.n_non_members} unseen "
             f"participants (paper: 7,312 and 2,194); width {plan.central.run.models[0].width:g}, head "
             f"'{plan.central.run.models[0].head}', {plan.central.run.training.epochs} epochs."

@@ -65,14 +65,12 @@ def private_models(found: Mapping[Central, CentralRun], attack: str, seed: int) 
         _model(cell, run, attack, value, draws)
         for (cell, run), value, draws in zip(runs.items(), values, drawn, strict=True)
     )
-    lines = {}
+    lines: dict[str, Line] = {}
     for name in ("all", *NETWORKS):
         chosen = [k for k, cell in enumerate(runs) if name in {"all", cell.model}]
         if len(chosen) >= FEWEST:
-            gaps, accuracies = (
-                np.stack([pick(drawn[k]) for k in chosen], axis=1)
-                for pick in (lambda one: one.gap, lambda one: one.accuracy[attack])
-            )
+            gaps = np.stack([drawn[k].gap for k in chosen], axis=1)
+            accuracies = np.stack([drawn[k].accuracy[attack] for k in chosen], axis=1)
             lines[name] = fit_line(
                 [models[k].gap.value or 0.0 for k in chosen],
                 [models[k].accuracy.value or 0.5 for k in chosen],
