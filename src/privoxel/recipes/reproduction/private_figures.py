@@ -11,6 +11,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
+from privoxel.attacks import get_attack
 from privoxel.evaluation.frontier import Choice, Quantities, check_alike, draw_weights, estimate, quantities
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.overfitting import FEWEST, PUBLISHED, Line, Resampled, fit_line
@@ -76,7 +77,7 @@ def private_models(found: Mapping[Central, CentralRun], attack: str, seed: int) 
                 [models[k].accuracy.value or 0.5 for k in chosen],
                 resampled=Resampled(gaps, accuracies),
             )
-    return PrivateModels(attack, models, lines)
+    return PrivateModels(get_attack(attack).title, models, lines)
 
 
 def _model(cell: Central, run: CentralRun, attack: str, value: Quantities, drawn: Quantities) -> PrivateModel:
