@@ -144,8 +144,8 @@ def run_cell(cell: AnyCell, plan: Plan, options: ReproduceOptions) -> None:
         progress=options.progress,
     )
     if isinstance(cell, ShadowOf):
-        share, central = plan.central.shadow.share, plan.output / Central(cell.model).name
-        run_shadow(plan.config_of(cell), share, central, folder, audit)
+        wanted, central = plan.central.shadow, plan.output / Central(cell.model).name
+        run_shadow(plan.config_of(cell), wanted, central, folder, audit)
     else:
         run_audit(plan.config_of(cell), folder, audit)
 

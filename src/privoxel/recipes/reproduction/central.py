@@ -14,7 +14,7 @@ from pydantic import Field
 
 from privoxel.config import PrivacyConfig, RunConfig, check_settings
 from privoxel.errors import ConfigError
-from privoxel.sections import Section
+from privoxel.sections import Positive, Section
 
 SCALES = ("demo", "small", "paper")
 NETWORKS = ("cnn3d", "slice-mean")
@@ -50,14 +50,16 @@ class PrivateSettings(Section):
 
     attacks: tuple[str, ...]
     primary: str
+    repeats: Positive | None = Field(None, description="draws of the leaked set; default: those of the run")
     clip: Annotated[float, Field(gt=0)] = 1.0
     training: Mapping[str, Any] = {}
     noise: Mapping[str, tuple[Annotated[float, Field(ge=0)], ...]]
 
 
 class ShadowSettings(Section):
-    """Appendix E: the share of the target's members who train the shadow."""
+    """Appendix E: the share of the target's members who train the shadow, and the number of attacks."""
 
+    repeats: Positive = 5
     share: Annotated[float, Field(gt=0, lt=1)] = 0.684
 
 
@@ -88,7 +90,13 @@ class CentralScale(Section):
         attacks = self.run.attacks.model_copy(update={"names": names})
         if isinstance(cell, Central) and cell.noise is not None:
             title += f", private, noise {cell.noise:g} × clip"
-            chosen = {"names": self.private.attacks, "primary": self.private.primary, "null_target": ()}
+            chosen: dict[str, Any] = {
+                "names": self.private.attacks,
+                "primary": self.private.primary,
+                "null_target": (),
+            }
+            if self.private.repeats is not None:
+                chosen["repeats"] = self.private.repeats
             attacks = attacks.model_copy(update=chosen)
             changes["split"] = self.run.split.model_copy(update={"null_target": False})
             changes["training"] = self.run.training.model_copy(update=dict(self.private.training))

@@ -7,6 +7,7 @@ it stands a classifier that learns from a model of other people only (the null t
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from privoxel.arrays import IntArray
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import Attack, Knowledge
+from privoxel.cohort.base import Covariates
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig
 from privoxel.evaluation.draws import reproduction_draws
@@ -27,12 +29,12 @@ from privoxel.evaluation.weighted import weighted_balanced_accuracy
 from privoxel.recipes.audit import RunOptions, draw_designs
 from privoxel.recipes.cohorts import describe_cohort, read_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
-from privoxel.recipes.judging import REPRODUCTION_REPEATS
 from privoxel.recipes.plan import plan_targets
+from privoxel.recipes.reproduction.central import ShadowSettings
 from privoxel.recipes.runs import cohort_content, log_file, write_config
-from privoxel.recipes.target import TargetPlan, Workplace, observe, signals_of, started
+from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, observe, signals_of, started
 from privoxel.seeding import Streams
-from privoxel.signals.table import SignalTable
+from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run, write_json
 from privoxel.training.job import TrainingFolders
 from privoxel.training.runtime import choose_runtime
@@ -44,6 +46,10 @@ KNOWN = 0.5
 """Share of the unseen participants whom the adversary knows, as non-members of the shadow."""
 FITTED = 0.8
 """Share of the shadow's participants that the classifier learns from; the rest is the paper's validation."""
+
+
+KEPT = frozenset(OPTIONAL_SIGNALS)
+"""Signals that the classifier reads where there are any."""
 
 
 class Groups(NamedTuple):
@@ -64,7 +70,7 @@ def divide(design: Design, share: float, rng: np.random.Generator) -> Groups:
 
 
 def run_shadow(
-    config: RunConfig, share: float, central: Path, output: Path, options: RunOptions
+    config: RunConfig, wanted: ShadowSettings, central: Path, output: Path, options: RunOptions
 ) -> ShadowResults:
     """Run appendix E for the network of ``config``, whose finished run is in ``central``, in ``output``.
 
@@ -76,7 +82,7 @@ def run_shadow(
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
     settings = {
         "config": config.to_dict(),
-        "share": share,
+        "shadow": wanted.model_dump(mode="json"),
         "cohort": cohort.name,
         "cohort_content": cohort_content(cohort),
         "privoxel": __version__,
@@ -90,7 +96,7 @@ def run_shadow(
         cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
         place = Workplace(config, cohort, folder, runtime, options.progress, options.workers)
         at_target = Workplace(config, cohort, RunFolder(central), runtime, options.progress)
-        results = _carry_out(place, at_target, share)
+        results = _carry_out(place, at_target, wanted)
         results = results.model_copy(update={"seconds": round(time.perf_counter() - started, 1)})
         write_json(output / "results.json", results.model_dump(mode="json"))
         folder.record(complete=True)
@@ -102,23 +108,23 @@ def read_shadow(folder: Path) -> ShadowResults:
     return ShadowResults.model_validate_json((folder / "results.json").read_text(encoding="utf-8"))
 
 
-def _carry_out(place: Workplace, at_target: Workplace, share: float) -> ShadowResults:
+def _carry_out(place: Workplace, at_target: Workplace, wanted: ShadowSettings) -> ShadowResults:
     config = place.config
     (design, *_) = draw_designs(config, place.cohort)
     plan = plan_targets(config, [design])[0]
     streams = Streams(config.seed).child(f"appendix-e/{plan.name}")
-    groups = divide(design, share, streams.generator("groups"))
+    groups = divide(design, wanted.share, streams.generator("groups"))
     attack = get_attack(ATTACK)
     everyone = observe(plan, (attack,), at_target).table
     target = everyone.select(_rows(everyone, (*groups.outside, *groups.unseen)))
 
     drawn = Design(groups.shadow, groups.known, validation=design.validation)
     own = observe(TargetPlan(f"{plan.model.name}-shadow", plan.model, drawn), (attack,), place).table
-    found = _transfer(attack, own, target, streams.child("own"), config)
+    found = _transfer(attack, own, target, streams.child("own"), wanted.repeats)
     other = None
     if design.others:
         apart = _of_others(plan, groups, (attack,), place, at_target)
-        other = _transfer(attack, apart, target, streams.child("disjoint"), config)
+        other = _transfer(attack, apart, target, streams.child("disjoint"), wanted.repeats)
     judged = found.evaluated
     return ShadowResults(
         model=plan.model.name,
@@ -154,10 +160,9 @@ class _Transferred(NamedTuple):
 
 
 def _transfer(
-    attack: Attack, shadow: SignalTable, target: SignalTable, streams: Streams, config: RunConfig
+    attack: Attack, shadow: SignalTable, target: SignalTable, streams: Streams, repeats: int
 ) -> _Transferred:
     """Return what a classifier that learnt from ``shadow`` reaches on ``target`` and on the rest of it."""
-    repeats = config.attacks.repeats or REPRODUCTION_REPEATS
     codes = shadow.covariates.participant_index
     draws = reproduction_draws(
         shadow.membership[0], codes, repeats=repeats, rng=streams.generator("draws"), leak=FITTED
@@ -165,13 +170,12 @@ def _transfer(
     on_target = np.empty((repeats, len(target)))
     on_shadow = np.full((repeats, len(shadow)), np.nan)
     thresholds = np.empty(repeats)
-    blind_target, blind_shadow = target.blinded(), shadow.blinded()
     for k, draw in enumerate(draws):
         knowledge = Knowledge(leaked=shadow.select(draw.leaked))
-        scored = attack.score(blind_target, knowledge, streams.generator(f"attack/{k}"))
-        on_target[k], thresholds[k] = scored.scores, scored.threshold
-        mine = attack.score(blind_shadow.select(draw.evaluated), knowledge, streams.generator(f"attack/{k}"))
-        on_shadow[k, draw.evaluated] = mine.scores
+        asked = _joined(target, shadow.select(draw.evaluated), attack.requires | KEPT)
+        scored = attack.score(asked.blinded(), knowledge, streams.generator(f"attack/{k}"))
+        on_target[k], on_shadow[k, draw.evaluated] = np.split(scored.scores, [len(target)])
+        thresholds[k] = scored.threshold
     judged = Evaluated(on_target, thresholds, target.is_member(), target.covariates.participant_index)
     held_out = Evaluated(on_shadow, thresholds, shadow.is_member(), codes)
     error, members = np.abs(shadow.error()), shadow.is_member()
@@ -184,6 +188,23 @@ def _transfer(
         validation=to_metric(balanced_accuracy(held_out, streams.generator("bootstrap/validation"))),
     )
     return _Transferred(judged, row)
+
+
+def _joined(first: SignalTable, second: SignalTable, names: frozenset[str]) -> SignalTable:
+    """Return the scans of both tables as one: a classifier that is fitted once is asked about all of them."""
+    mine, other = first.covariates, second.covariates
+    covariates = Covariates(
+        (*mine.scans, *other.scans),
+        np.concatenate([mine.age, other.age]),
+        np.concatenate([mine.sex, other.sex]),
+        np.concatenate([mine.site, other.site]),
+    )
+    values = {
+        name: LazyArray(np.concatenate([first.values[name].read(), second.values[name].read()])[None, None])
+        for name in sorted(names & set(first.values) & set(second.values))
+    }
+    membership = np.concatenate([first.membership, second.membership], axis=1)
+    return replace(first, covariates=covariates, membership=membership, values=values)
 
 
 def _difference(own: Evaluated, disjoint: Evaluated, streams: Streams) -> Estimate:
