@@ -153,6 +153,16 @@ def test_everything_that_the_help_names_is_known(what):
     assert isinstance(cells_of(what, "demo"), tuple)
 
 
+def test_figure_4_needs_no_training_and_stands_beside_the_published_ages(monkeypatch, tmp_path):
+    assert call(monkeypatch, "reproduce", "gupta2021", "fig4", "-q", "-o", tmp_path) == 0
+    comparison = Comparison.model_validate_json((tmp_path / "fig4.json").read_text(encoding="utf-8"))
+    (table,) = comparison.tables
+    assert [line.label for line in table.lines][:2] == ["uniform-iid", "uniform-iid, published"]
+    assert table.lines[-1].cells[0] == "2401: 66.5 ± 4.9"
+    assert (tmp_path / "fig4.html").read_text(encoding="utf-8").count("<svg") == 3
+    assert "2401: 66.5 ± 4.9" in (tmp_path / "fig4.md").read_text(encoding="utf-8")
+
+
 def test_unknown_tables_and_scales_are_refused():
     with pytest.raises(ConfigError, match="needs one of table1"):
         cells_of("table9", "demo")

@@ -141,7 +141,6 @@ Ruling = Literal[
     "not shown here",
     "artefact confirmed here",
     "artefact not seen here",
-    "not run",
 ]
 
 

@@ -35,8 +35,8 @@ def decisions(scale: CentralScale, federation: FederateConfig) -> list[Decision]
         "State of the network while features are read": "evaluation (no dropout); gradients of the "
         "squared error of each scan alone",
         "Which layer's activations": "conv 5, with a copy of the later layers as the encoder",
-        "Are the attacked participants drawn anew for each of the five attacks": f"yes: {PAPER_LEAK:.0%} "
-        f"of each class are leaked, the "
+        "Are the attacked participants drawn anew for each of the five attacks": f"yes: "
+        f"{100 * PAPER_LEAK:.0f} % of each class are leaked, the "
         f"rest is judged, {run.attacks.repeats or 5} draws",
         "Seed and strata of the central split": f"seed {run.seed}, spread evenly over age",
         "Size of the federated test": "the victim's scans, and the half of the unseen participants that "
@@ -53,9 +53,9 @@ def decisions(scale: CentralScale, federation: FederateConfig) -> list[Decision]
         ),
         "Attack on the private models": f"{ATTACKS[private.primary].title}, fixed beforehand",
         "Weight decay of private training": f"{training.weight_decay:g}, as without privacy",
-        "Appendix E: known non-members": f"{KNOWN:.0%} of the unseen participants are the shadow's "
+        "Appendix E: known non-members": f"{100 * KNOWN:.0f} % of the unseen participants are the shadow's "
         f"non-members, the rest is judged; "
-        f"the classifier learns from {FITTED:.0%} of the shadow's participants in balanced numbers, the "
-        f"rest is its validation",
+        f"the classifier learns from {100 * FITTED:.0f} % of the shadow's participants in balanced numbers, "
+        f"the rest is its validation; {scale.shadow.repeats} attacks",
     }
     return [Decision(question=question, decided=decided) for question, decided in told.items()]

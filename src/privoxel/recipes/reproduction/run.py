@@ -4,14 +4,12 @@ Every federation, every central model and every shadow is a run folder of its ow
 read, so that tables share them and a killed reproduction goes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from privoxel.arrays import FloatArray
 from privoxel.evaluation.reproduction_results import Comparison, Histograms, PaperTable
-from privoxel.recipes.partitioning import partition_simulated
 from privoxel.recipes.reproduction.cells import (
     AnyCell,
     Found,
@@ -32,6 +30,7 @@ from privoxel.recipes.reproduction.central_tables import (
 from privoxel.recipes.reproduction.claims import claims_of
 from privoxel.recipes.reproduction.comparing import compare
 from privoxel.recipes.reproduction.decisions import decisions
+from privoxel.recipes.reproduction.environments import figure_4
 from privoxel.recipes.reproduction.facts import facts_of, left_out_of
 from privoxel.recipes.reproduction.private_figures import (
     PrivateModels,
@@ -42,7 +41,6 @@ from privoxel.recipes.reproduction.private_figures import (
 )
 from privoxel.recipes.reproduction.published import ENVIRONMENTS
 from privoxel.recipes.reproduction.tables import EVERYTHING, Cell, cells_of, config_of
-from privoxel.report.ages import ages_by_learner_chart
 from privoxel.report.figures import Picture
 from privoxel.report.reproduction import write_reproduction
 from privoxel.report.reproduction_markdown import reproduction_markdown
@@ -72,7 +70,11 @@ def reproduce(
     comparison = compare_all(what, scale, plan, found)
     output.mkdir(parents=True, exist_ok=True)
     page, markdown = output / f"{what}.html", output / f"{what}.md"
-    pictures = _ages(scale, seed) if what in {"fig4", "all"} and options.cohort is None else []
+    pictures: list[Picture] = []
+    if what in {"fig4", "all"} and options.cohort is None:
+        ages = figure_4(scale, seed)
+        pictures = ages.pictures
+        comparison = comparison.model_copy(update={"tables": [*comparison.tables, ages.table]})
     write_reproduction(comparison, page, pictures)
     write_text(markdown, reproduction_markdown(comparison))
     write_json(output / f"{what}.json", comparison.model_dump(mode="json"))
@@ -146,20 +148,3 @@ def _tables(parts: Sequence[str], found: Found, private: PrivateModels | None) -
 def _histograms(parts: Sequence[str], found: Found) -> list[Histograms]:
     central = {cell.model: run for cell, run in found.central.items() if cell.noise is None}
     return figure_1(central) if "fig1" in parts else []
-
-
-def _ages(scale: str, seed: int | None) -> list[Picture]:
-    """Return the ages of the learners in each environment at ``scale``: figure 4."""
-    return [_ages_in(environment, scale, seed) for environment in ENVIRONMENTS]
-
-
-def _ages_in(environment: str, scale: str, seed: int | None) -> Picture:
-    config = config_of(scale, Cell("cnn3d", environment), seed=seed)
-    drawn = partition_simulated(config.cohort.participants, config.partition, config.seed)
-    covariates, partition = drawn.covariates, drawn.partition
-    of: Mapping[str, FloatArray] = {
-        name: covariates.age[partition.rows(covariates, name)] for name in (*partition.learners, "unseen")
-    }
-    learners = {name: ages for name, ages in of.items() if name != "unseen"}
-    picture = ages_by_learner_chart(learners, of["unseen"], key=f"ages-{environment}")
-    return picture._replace(title=f"{picture.title}: {environment}")
