@@ -233,7 +233,7 @@ def stand(
 def recommend(
     names: Sequence[str], costs: FloatArray, drawn_mae: FloatArray, *, reference: str, tolerated_loss: float
 ) -> Recommended:
-    """Return the least vulnerable of the settings whose MAE is at most 1 + ``tolerated_loss`` times another's.
+    """Return the least vulnerable setting whose MAE is at most 1 + ``tolerated_loss`` times the reference's.
 
     ``costs`` are MAE and vulnerability: settings × 2; ``drawn_mae``: draws × settings. Of equally vulnerable
     settings the more accurate is taken.
