@@ -220,11 +220,11 @@ def stand(
     return [
         Standing(
             name,
-            not dominates[k].any(),
+            not bool(dominates[k].any()),
             float(share[k]),
-            tuple(names[j] for j in np.flatnonzero(dominates[k])),
+            tuple(names[j] for j in np.flatnonzero(dominates[k]).tolist()),
             bool(clearly[k].any()),
-            tuple(names[j] for j in np.flatnonzero(alike[k]) if j != k),
+            tuple(names[j] for j in np.flatnonzero(alike[k]).tolist() if j != k),
         )
         for k, name in enumerate(names)
     ]
@@ -239,8 +239,8 @@ def recommend(
     settings the more accurate is taken.
     """
     base = list(names).index(reference)
-    tolerated = np.flatnonzero(costs[:, 0] <= (1.0 + tolerated_loss) * costs[base, 0])
-    best = min(tolerated, key=lambda k: (costs[k, 1], costs[k, 0]))
+    tolerated = np.flatnonzero(costs[:, 0] <= (1.0 + tolerated_loss) * costs[base, 0]).tolist()
+    best = min(tolerated, key=lambda k: (float(costs[k, 1]), float(costs[k, 0])))
     loss = estimate(
         float(costs[best, 0] / costs[base, 0]) - 1.0, drawn_mae[:, best] / drawn_mae[:, base] - 1.0
     )

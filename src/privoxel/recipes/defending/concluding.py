@@ -24,7 +24,6 @@ from privoxel.recipes.defending.comparing import LEVEL, Compared, best_accuracy
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.shadow_plans import threat_model_of
 
-
 Gap = Literal["gap", "model_gap"]
 
 
