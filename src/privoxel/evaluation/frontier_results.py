@@ -118,7 +118,7 @@ class Front(Record):
 
 
 class OverfittingLine(Record):
-    """Balanced accuracy of one attack against the gap of what it sees, over all settings (``overfitting``)."""
+    """Balanced accuracy of one attack against the gap of what it sees, over all settings."""
 
     attack: str
     title: str
@@ -156,4 +156,4 @@ class FrontierResults(Record):
     fronts: list[Front]
     lines: list[OverfittingLine]
     findings: list[str]
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field(default_factory=dict)

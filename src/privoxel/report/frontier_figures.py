@@ -59,12 +59,12 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     axes.set_xlabel("MAE on people never seen (years)")
     axes.set_ylabel(f"best attack, {name} (%)")
     label = (
-        f"{name} of the best {front.adversary} attack against the test error of {len(results.points)} settings. "
-        f"Not dominated: {', '.join(front.names)}."
+        f"{name} of the best {front.adversary} attack against the test error of {len(results.points)} "
+        f"settings. Not dominated: {', '.join(front.names)}."
     )
     caption = "Down and to the left is better. Numbers are those of the table."
     title = f"{front.adversary.capitalize()} adversary"
-    key = f"front-{front.adversary.split()[0]}"
+    key = f"front-{front.adversary.split(maxsplit=1)[0]}"
     return Picture(to_svg(figure, key=key, label=label), title, caption, tuple(legend))
 
 
@@ -91,7 +91,8 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
     axes.set_ylabel("balanced accuracy (%)")
     label = (
         f"Accuracy of {line.title} against the gap of {line.models} settings; at no gap "
-        f"{100 * (line.intercept.value or 0.0):.1f} %, rising {100 * (line.slope.value or 0.0):.1f} points a year."
+        f"{100 * (line.intercept.value or 0.0):.1f} %, "
+        f"rising {100 * (line.slope.value or 0.0):.1f} points a year."
     )
     legend = (
         Key("line-member", "fitted here (band: t over settings, 95 %)"),
@@ -172,7 +173,7 @@ def _against_epsilon(
     label = f"{title}: " + ", ".join(
         f"{scale * (metric(p).value or 0.0):.1f} at {_upper(p):.3g}" for p in points
     )
-    key = f"epsilon-{what}-{adversary.split()[0]}"
+    key = f"epsilon-{what}-{adversary.split(maxsplit=1)[0]}"
     return Picture(
         to_svg(figure, key=key, label=label), title, "Further left the guarantee is stronger.", legend
     )
@@ -180,7 +181,7 @@ def _against_epsilon(
 
 def _two_sides(points: Sequence[FrontierPoint], numbers: Mapping[str, int]) -> Picture:
     figure, axes = new_axes(0.8 + 0.34 * len(points))
-    lowest = 0.5 * min(min(_upper(point) for point in points), 0.2)
+    lowest = 0.5 * min(*(_upper(point) for point in points), 0.2)
     for place, point in enumerate(points):
         assert point.privacy is not None  # noqa: S101 - the caller's choice
         lower = point.privacy.lower
@@ -197,8 +198,8 @@ def _two_sides(points: Sequence[FrontierPoint], numbers: Mapping[str, int]) -> P
         "Lower bound of ε that an attack shows, and upper bound by the accountant, of every private setting."
     )
     caption = (
-        f"An attack that was fixed beforehand shows at least the lower end ({100 * level:g} % for all settings at "
-        "once; a bar without it starts at the axis: nothing was shown)."
+        f"An attack that was fixed beforehand shows at least the lower end ({100 * level:g} % for all "
+        "settings at once; a bar without it starts at the axis: nothing was shown)."
     )
     legend = (Key("dot", "at most, by the accountant"), Key("square-other", "at least, by the attack"))
     return Picture(to_svg(figure, key="epsilon-sides", label=label), "ε from both sides", caption, legend)

@@ -23,8 +23,8 @@ def is_private(finished: Finished) -> bool:
 def bound_privacy(finished: Sequence[Finished], attack: str) -> dict[str, PrivacyBounds]:
     """Return both bounds of ε for every private setting of ``finished``, by name.
 
-    The lower one is that of ``attack``, which was fixed beforehand; its level is shared (Bonferroni) among all
-    private settings and their targets.
+    The lower one is that of ``attack``, which was fixed beforehand; its level is shared (Bonferroni) among
+    all private settings and their targets.
     """
     private = [one for one in finished if is_private(one)]
     shares = sum(len(one.choice.targets) for one in private)

@@ -64,7 +64,7 @@ class Compared:
 
 
 def compare_settings(finished: Sequence[Finished], settings: FrontierConfig, streams: Streams) -> Compared:
-    """Return the quantities of all finished settings, and these under participants drawn anew for all at once.
+    """Return the quantities of all finished settings, also under participants drawn anew for all at once.
 
     Raises:
         ValueError: if they were not judged alike.

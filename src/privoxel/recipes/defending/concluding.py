@@ -1,7 +1,7 @@
 """What a frontier says: who stands where, which setting to choose, the overfitting line, and the findings."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from privoxel.evaluation.selection import best_over_targets
 from privoxel.recipes.defending.comparing import LEVEL, Compared, best_accuracy
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.shadow_plans import threat_model_of
+
+Gap = Literal["gap", "model_gap"]
 
 
 class _Axes(NamedTuple):
@@ -67,7 +69,7 @@ def _widenings(attacks: Sequence[str], compared: Compared) -> FloatArray:
     metric, found = compared.settings.metric, []
     for one, plain in zip(compared.finished, compared.plain, strict=True):
         reached = plain.auc if metric == "auc" else plain.accuracy
-        best = max(attacks, key=lambda name: reached[name][0])  # noqa: B023 - used at once
+        best = max(attacks, key=lambda name: reached[name][0])
         found.append(max(widening_of(target.evaluated[best], metric) for target in one.choice.targets))
     return np.array(found)
 
@@ -136,7 +138,7 @@ def lines_of(compared: Compared) -> list[OverfittingLine]:
 def _line(name: str, compared: Compared) -> OverfittingLine | None:
     config = compared.finished[0].point.config
     threat = threat_model_of(get_attack(name), config)
-    gap = "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
+    gap: Gap = "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
     gaps = compared.column(gap)
     if len(gaps) < FEWEST or np.ptp(gaps) == 0.0:
         return None
@@ -168,15 +170,15 @@ def findings_of(
         r = "no correlation can be given" if line.r.value is None else f"r = {_interval(line.r, 1, 2)}"
         found.append(
             f"Over {line.models} settings, none left out, the accuracy of “{line.title}” is "
-            f"{_interval(line.intercept, 100, 1)} % + {_interval(line.slope, 100, 1)} points a year of gap; {r}. "
-            "Published: 50.9 % + 15.0 points a year, r = 0.98."
+            f"{_interval(line.intercept, 100, 1)} % + {_interval(line.slope, 100, 1)} points a year of gap; "
+            f"{r}. Published: 50.9 % + 15.0 points a year, r = 0.98."
         )
     private = [point for point in points if point.privacy is not None]
     broken = [point.name for point in private if point.privacy is not None and not point.privacy.agree]
     if broken:
         found.append(
-            f"Warning: an attack shows more ε than the accountant allows on {', '.join(broken)}: the training, "
-            "the accounting or the assumption that scores are independent is wrong."
+            f"Warning: an attack shows more ε than the accountant allows on {', '.join(broken)}: the "
+            "training, the accounting or the assumption that scores are independent is wrong."
         )
     elif private:
         found.append(

@@ -35,8 +35,8 @@ class Costs(NamedTuple):
         """Return the time of ``names`` in words."""
         total = sum(self.seconds[name] for name in names)
         return (
-            f"{len(names)} settings to train: about {duration(self.waiting(names, workers))} with {workers} at "
-            f"a time ({total / 3600:.2f} core-hours), and the attacks beside it; "
+            f"{len(names)} settings to train: about {duration(self.waiting(names, workers))} with {workers} "
+            f"at a time ({total / 3600:.2f} core-hours), and the attacks beside it; "
             f"{max(self.disk / 1e6, 1):.0f} MB of disk"
         )
 

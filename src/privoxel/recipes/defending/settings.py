@@ -14,10 +14,12 @@ from pydantic import Field, JsonValue, model_validator
 
 from privoxel.config import RunConfig, check_settings, parse_config, read_mapping
 from privoxel.errors import ConfigError
+from privoxel.recipes.configs import path_of
 from privoxel.sections import Positive, Section
 
 CHANGED = ("model", "training", "privacy", "defence")
 """Sections that a setting may change."""
+EXTENDS = "extends"
 UNDEFENDED = "none"
 """The family of the setting that the others are compared with."""
 
@@ -123,10 +125,15 @@ class Grid(NamedTuple):
 def load_grid(path: Path, *, seed: int | None = None) -> Grid:
     """Return the settings of a configuration file; ``seed`` takes the place of its own.
 
+    ``extends = "NAME"`` takes everything from a built-in configuration but for what the file itself says.
+
     Raises:
         ConfigError: naming every wrong key of the common sections, or of all settings.
     """
-    return parse_grid(read_mapping(path), where=str(path), seed=seed)
+    settings = dict(read_mapping(path))
+    if EXTENDS in settings:
+        settings = merged(read_mapping(path_of(str(settings.pop(EXTENDS)))), settings)
+    return parse_grid(settings, where=str(path), seed=seed)
 
 
 def parse_grid(settings: Mapping[str, Any], *, where: str, seed: int | None = None) -> Grid:
@@ -187,9 +194,9 @@ def folder_of(name: str) -> str:
     """Return the folder name of a setting.
 
     >>> folder_of("DP, ε = 8")
-    'dp-ε-8'
+    'dp-8'
     """
-    return re.sub(r"[^\w.]+", "-", name.lower()).strip("-.") or "point"
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "setting"
 
 
 def _check(entries: Sequence[PointConfig], config: DefendConfig, base: RunConfig, where: str) -> None:

@@ -7,7 +7,7 @@ from privoxel.evaluation.results import Metric
 
 
 def frontier_table(results: FrontierResults) -> Table:
-    """Return a table of every setting's error, gap, best attack of each adversary, and ε; a star is the front."""
+    """Return a table of every setting's error, gap, best attacks and ε; a star is on the frontier."""
     table = Table(box=None, pad_edge=False)
     table.add_column("setting", no_wrap=True)
     adversaries = [front.adversary for front in results.fronts]
