@@ -5,7 +5,7 @@ models) and ``shadow`` (appendix E). Every model is a run of its own; tables sha
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from privoxel.config import PrivacyConfig, RunConfig, check_settings
 from privoxel.errors import ConfigError
+from privoxel.recipes.defending.settings import merged
 from privoxel.sections import Positive, Section
 
 SCALES = ("demo", "small", "paper")
@@ -152,19 +153,4 @@ def _read(name: str) -> dict[str, Any]:
     text = files("privoxel.recipes.configs").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     settings = tomllib.loads(text)
     base = settings.pop("extends", None)
-    return settings if base is None else _over(_read(base), settings)
-
-
-def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in changes.items():
-        below = merged.get(name)
-        merged[name] = (
-            _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
-    return merged
-
-
-def nets(cells: Sequence[Central | ShadowOf]) -> tuple[str, ...]:
-    """Return the networks among ``cells``, in the paper's order."""
-    return tuple(model for model in NETWORKS if any(cell.model == model for cell in cells))
+    return settings if base is None else merged(_read(base), settings)
