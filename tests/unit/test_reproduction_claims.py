@@ -67,6 +67,7 @@ def test_pairs_that_age_explains_are_an_artefact_and_others_are_not():
     claim = "attacks succeed where the data are not alike"
     assert rulings("skewed-non-iid", (0.0, -0.02, 0.02))[claim] == "artefact confirmed here"
     assert rulings("skewed-non-iid", (0.1, 0.05, 0.15))[claim] == "artefact not seen here"
+    assert rulings("skewed-non-iid", (0.05, -0.05, 0.15))[claim] == "not shown here"
 
 
 def test_in_iid_the_excess_over_the_strongest_control_decides():
@@ -80,6 +81,8 @@ def test_rounds_help_only_if_their_interval_lies_above_the_last_round():
     apart = {"last": (0.60, 0.55, 0.65), "five": (0.75, 0.7, 0.8)}
     assert rulings("uniform-iid", (0.1, 0.05, 0.15))[claim] == "artefact confirmed here"
     assert rulings("uniform-iid", (0.1, 0.05, 0.15), **apart)[claim] == "artefact not seen here"
+    between = {"last": (0.60, 0.55, 0.65), "five": (0.61, 0.56, 0.66)}
+    assert rulings("uniform-iid", (0.1, 0.05, 0.15), **between)[claim] == "not shown here"
     assert rulings("uniform-iid", (0.1, 0.05, 0.15))["the attack grows with the rounds"] == "holds here"
 
 

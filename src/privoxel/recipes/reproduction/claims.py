@@ -29,6 +29,9 @@ USEFUL = 0.9
 """Share of the null error below which a private model is called useful."""
 NO_GAP = 0.1
 """Gap in years below which the paper's attacks on private models are at chance."""
+TINY = 1e-12
+CONFIRMED: Ruling = "artefact confirmed here"
+NOT_SEEN: Ruling = "artefact not seen here"
 ABOVE = "holds if the 95 % interval lies above 0"
 
 
@@ -108,7 +111,7 @@ def _artefacts(name: str, run: CentralRun, streams: Streams) -> Iterator[Claim]:
             f"reaches more",
             measured=f"threshold on |error| minus forest: {_points(gain)}",
             rule="an artefact of the forest if that interval lies above 0",
-            ruling=_artefact(gain.low is not None and gain.low > 0),
+            ruling=artefact(gain.low, gain.high),
         )
     metric = _accuracy(run, "combined")
     if metric.sd_repeats is not None and metric.low is not None and metric.high is not None:
@@ -121,7 +124,7 @@ def _artefacts(name: str, run: CentralRun, streams: Streams) -> Iterator[Claim]:
             f"of the 95 % interval "
             f"{100 * reach:.2f}",
             rule="an artefact if twice the SD is smaller than the half-width",
-            ruling=_artefact(2 * metric.sd_repeats < reach),
+            ruling=CONFIRMED if 2 * metric.sd_repeats < reach else NOT_SEEN,
         )
 
 
@@ -208,7 +211,7 @@ def _shadows(found: Found) -> Iterator[Claim]:
                 published="not measured",
                 measured=f"shadow of other people {_percent(other)}; sharing adds {_percent_points(gain)}",
                 rule="an artefact of the shared people if the interval of what they add lies above 0",
-                ruling=_artefact(gain.low is not None and gain.low > 0),
+                ruling=artefact(gain.low, gain.high),
             )
 
 
@@ -247,8 +250,9 @@ def _age_shift(name: str, attack: PairMatrix, of: Mapping[str, PairMatrix]) -> I
         measured=f"as the paper counts {_successful(attack)}; all pairs {_percent(attack.mean_all)}; "
         f"without any model, by age "
         f"and sex, {_percent(control)}; above that among people of equal ages {_percent_points(excess)}",
-        rule="an artefact of age shift if that last interval does not lie above 0",
-        ruling=_artefact(not (excess.low is not None and excess.low > 0)),
+        rule="an artefact of age shift if that last interval reaches from 0 or below to less than half of "
+        "what the paper's way of counting shows above 50 %; none if it lies above 0",
+        ruling=artefact(*_explained(attack, excess)),
     )
     magnitudes = of.get("set-1-excess")
     if magnitudes is not None:
@@ -279,16 +283,16 @@ def _by_round(name: str, results: FederationResults, of: Mapping[str, PairMatrix
     )
     five = of.get(f"set-{number}")
     if five is not None:
-        helps = (five.mean_all.low or 0.0) > _value(last)
+        mean = five.mean_all
         rounds = results.config.get("attack", {}).get("rounds", 5)
         yield Claim(
             claim=f"{name}: averaging the logits of the last {rounds} rounds makes the attack stronger",
             source="3.2, C.1; against it figure 2",
             published="60.06 against 61.35 % of the last round alone (3D), 58.11 against 58.5 % (2D)",
-            measured=f"set {number}: {rounds} rounds {_percent(five.mean_all)}, last round alone "
-            f"{_percent(last)}",
-            rule="not an artefact only if the interval over several rounds lies above the last round's value",
-            ruling=_artefact(not helps),
+            measured=f"set {number}: {rounds} rounds {_percent(mean)}, last round alone {_percent(last)}",
+            rule="an artefact if several rounds reach no more than the last one, none if their interval lies "
+            "above the last round's value",
+            ruling=artefact(_minus(_value(last), _value(mean) - TINY), _minus(_value(last), mean.low)),
         )
 
 
@@ -303,8 +307,23 @@ def _difference(first: Evaluated, second: Evaluated, streams: Streams, name: str
     return estimate(float(value[0]), drawn)
 
 
-def _artefact(confirmed: bool) -> Ruling:
-    return "artefact confirmed here" if confirmed else "artefact not seen here"
+def artefact(low: float | None, high: float | None) -> Ruling:
+    """Return the ruling on a quantity that is above 0 where a number is an artefact, from its interval.
+
+    >>> artefact(0.01, 0.05), artefact(-0.05, -0.01), artefact(-0.01, 0.05)
+    ('artefact confirmed here', 'artefact not seen here', 'not shown here')
+    """
+    if low is not None and low > 0:
+        return CONFIRMED
+    return NOT_SEEN if high is not None and high < 0 else "not shown here"
+
+
+def _explained(attack: PairMatrix, excess: Metric) -> tuple[float | None, float | None]:
+    """Return ends of what ages explain, half of what is counted above 50 % less the excess; below 0: a leak."""
+    if excess.low is not None and excess.low > 0:
+        return None, -excess.low
+    counted = (attack.mean_successful or 0.5) - 0.5
+    return _minus(counted / 2, excess.high), None
 
 
 def _accuracy(run: CentralRun, name: str) -> Metric:
