@@ -52,14 +52,11 @@ def table_1(found: Mapping[str, CentralRun]) -> PaperTable:
         part="table1",
         title="Table 1: attacks on centrally trained networks",
         caption="Accuracy in %, guessing is 50. Measured: mean over the adversary's draws, in brackets "
-        "the 95 % interval "
-        "over participants, then the SD over the draws, which is what the paper prints after its ±. The "
-        "published value of "
-        "a threshold is read off figure 1, with the best cut on the very scans it is judged on; the "
-        "gradient's is of conv 1 "
-        "alone. Controls look for people by age, sex and site, for one half of the non-members, and for "
-        "people whom the "
-        "attacked model never saw: they belong at 50.",
+        "the 95 % interval over participants, then the SD over the draws, which is what the paper prints "
+        "after its ±. The published value of a threshold is read off figure 1, with the best cut on the "
+        "very scans it is judged on; the gradient's is of conv 1 alone. Controls look for people by age, "
+        "sex and site, for one half of the non-members, and for people whom the attacked model never "
+        "saw: they belong at 50.",
         columns=columns,
         lines=lines,
     )
@@ -117,8 +114,8 @@ def table_3(found: Mapping[str, CentralRun]) -> PaperTable:
         part="table3",
         title="Table 3: errors of the networks",
         caption="Mean absolute error in years at the end of training; gap: test minus train. Null: "
-        "predicting the mean "
-        "training age for everyone. In brackets what the paper printed, the null read off a figure.",
+        "predicting the mean training age for everyone. In brackets what the paper printed, the null "
+        "read off a figure.",
         columns=["train", "test", "validation", "gap", "null"],
         lines=lines,
     )
@@ -148,9 +145,8 @@ def figure_1_table(found: Mapping[str, CentralRun]) -> PaperTable:
         part="fig1",
         title="Figure 1 in numbers",
         caption="Signed error in years, and the norm of the gradient of conv 1's weights. In brackets "
-        "what the paper's figure "
-        "shows; gradients depend on width and head of the network, so that only their ratio can be "
-        "compared.",
+        "what the paper's figure shows; gradients depend on width and head of the network, so that only "
+        "their ratio can be compared.",
         columns=["mean error", "SD", "mean |error|", "median |gradient of conv 1|"],
         lines=lines,
     )
@@ -225,10 +221,8 @@ def appendix_e(found: Mapping[str, ShadowResults]) -> PaperTable:
         part="appendix-e",
         title="Appendix E: nobody's membership known, one shadow",
         caption="Accuracy in % of a classifier of prediction, label and gradients (conv 6 + output) that "
-        "learnt who trained the "
-        "shadow. Target: members outside the shadow against unseen participants, the same for both "
-        "shadows. Validation: "
-        "the shadow's own participants, a fifth of them held out.",
+        "learnt who trained the shadow. Target: members outside the shadow against unseen participants, "
+        "the same for both shadows. Validation: the shadow's own participants, a fifth of them held out.",
         columns=[
             "target",
             "published",

@@ -20,8 +20,7 @@ def facts_of(plan: Plan, found: Found) -> list[str]:
     if central:
         target, about = central[0].results.targets[0], central[0].results.cohort
         lines.append(
-            f"Central models: {_cohort(about)}; {target.n_members} members, "
-            f"{target.n_non_members} unseen "
+            f"Central models: {_cohort(about)}; {target.n_members} members, {target.n_non_members} unseen "
             f"participants (paper: 7,312 and 2,194); width {plan.central.run.models[0].width:g}, head "
             f"'{plan.central.run.models[0].head}', {plan.central.run.training.epochs} epochs."
         )
@@ -33,8 +32,8 @@ def facts_of(plan: Plan, found: Found) -> list[str]:
         )
         lines.append(
             f"Federations: {_cohort(results.cohort)}; {len(results.learners)} learners, "
-            f"{results.unseen.participants} unseen "
-            f"participants (paper: 8,356 in eight learners and 2,090 unseen){rounds}."
+            f"{results.unseen.participants} unseen participants (paper: 8,356 in eight learners and 2,090 "
+            f"unseen){rounds}."
         )
     lines.append(f"Seed {plan.central.run.seed}. Every run folder holds its settings, report and versions.")
     seconds = sum(_seconds(found))
@@ -75,7 +74,7 @@ def left_out_of(what: str, scale: str, plan: Plan, found: Found) -> list[str]:
         )
         lines.append(
             f"Federations not run at this scale: {told}. A call of their own table runs them; `all` then "
-            f"shows them too."
+            "shows them too."
         )
     if {"fig3", "fig7", "fig8"} & set(parts):
         for model, name in NAMES.items():
@@ -86,13 +85,12 @@ def left_out_of(what: str, scale: str, plan: Plan, found: Found) -> list[str]:
             if mine < printed:
                 lines.append(
                     f"Private models of the {name}: {mine} of the paper's {printed}, with noise of this "
-                    f"scale's own."
+                    "scale's own."
                 )
     if scale != "paper":
         lines.append(
             "Fewer participants, coarser voxels, narrower networks, fewer epochs and rounds than in the "
-            "paper, with learning rates "
-            "and a scaled head that suit them: patterns can be compared, values cannot be expected to "
-            "agree."
+            "paper, with learning rates and a scaled head that suit them: patterns can be compared, "
+            "values cannot be expected to agree."
         )
     return lines

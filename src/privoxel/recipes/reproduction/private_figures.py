@@ -110,9 +110,8 @@ def private_table(found: PrivateModels) -> PaperTable:
         part="fig3",
         title="Figures 3, 7 and 8 in numbers: private models",
         caption=f"DP-Adam, noise as a multiple of the clip; ε at δ = 1e-6. Error of the test scans and "
-        f"gap (test minus train) in "
-        f"years, R² of the test scans, accuracy of the attack {found.attack} in %, all with 95 % "
-        f"intervals over participants.",
+        f"gap (test minus train) in years, R² of the test scans, accuracy of the attack {found.attack} in "
+        "%, all with 95 % intervals over participants.",
         columns=["ε", "test MAE", "gap", "R²", "attack"],
         lines=lines,
     )
@@ -133,10 +132,8 @@ def line_table(found: PrivateModels) -> PaperTable:
         part="fig3",
         title="Figure 3b: the overfitting line",
         caption="Least squares of the attack's accuracy on the gap between test and training error. "
-        "Accuracy in %, slope in points "
-        "a year. Intervals: the wider of that over models and that over participants. Published: refitted "
-        "to the points "
-        "of the paper's figures.",
+        "Accuracy in %, slope in points a year. Intervals: the wider of that over models and that over "
+        "participants. Published: refitted to the points of the paper's figures.",
         columns=[
             "accuracy without a gap",
             "published",
