@@ -45,7 +45,7 @@ class ComparedCurve(Record):
 
 
 class ShadowRow(Record):
-    """A classifier that learnt from one shadow: accuracy on the target, and on held-out scans of the shadow."""
+    """A classifier that learnt from one shadow: accuracy on the target, on held-out scans of the shadow."""
 
     members: int = Field(description="participants who trained the shadow")
     known_non_members: int

@@ -102,7 +102,7 @@ def _central(central: Mapping[str, CentralRun], streams: Streams) -> Iterator[Cl
 
 
 def _artefacts(name: str, run: CentralRun, streams: Streams) -> Iterator[Claim]:
-    """Yield whether the forest hides what the error says, and whether the printed ± is the error of sampling."""
+    """Yield whether the forest hides what the error says, and whether the printed ± is that of sampling."""
     attacks = run.scores.evaluated
     if "error-forest" in attacks and "abs-error" in attacks:
         gain = _difference(attacks["abs-error"], attacks["error-forest"], streams, f"{name}/forest")
