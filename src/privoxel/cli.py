@@ -35,6 +35,7 @@ from privoxel.cli_options import (
     require_output,
 )
 from privoxel.cohort_cli import cohort_app
+from privoxel.defend_cli import defend_command
 from privoxel.errors import PrivoxelError
 from privoxel.federate_cli import federate_app, reproduce_command
 from privoxel.scan_cli import scan_command
@@ -60,6 +61,7 @@ app.add_typer(federate_app, name="federate")
 app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
 app.command("scan")(scan_command)
+app.command("defend")(defend_command)
 
 Ray = Annotated[
     str | None,

@@ -52,6 +52,7 @@ class SplitConfig(Section):
     validation: Size = Field(0, description="held out for the training curve only")
     stratify: Literal["age"] | None = "age"
     designs: Positive = Field(1, description="independent random memberships, one target each")
+    null_target: bool | None = Field(None, description="false: no null target although there are others")
     train_sessions: Positive | None = Field(
         None,
         description="sessions of each person that train and are attacked; the others are what an adversary "

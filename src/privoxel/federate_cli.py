@@ -94,37 +94,61 @@ def print_federation(outcome: "FederationOutcome", *, as_json: bool) -> None:
 
 def reproduce_command(
     paper: Annotated[str, typer.Argument(help="gupta2021")],
-    what: Annotated[str, typer.Argument(help="table2, table4 to table7, fig2, fig4, fig5 or all")],
-    scale: Annotated[str, typer.Option(help="demo (minutes), small (hours) or paper (days, a GPU)")] = "demo",
+    what: Annotated[
+        str, typer.Argument(help="table1 to table7, fig1 to fig5, fig7, fig8, appendix-e or all")
+    ],
+    scale: Annotated[
+        str, typer.Option(help="demo (40 minutes), small (a night on 8 cores) or paper (days, a GPU)")
+    ] = "demo",
+    cohort: Annotated[
+        Path | None, typer.Option(help="BIDS folder or table of a real cohort, in place of the simulated.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that a table's paths may point into.")] = None,
     output: Output = None,
     seed: Seed = None,
+    skip_bad: SkipBad = False,
+    dry_run: DryRun = False,
     jobs: Jobs = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Reproduce a federated table or figure of a paper: measured beside published, with controls.
+    """Reproduce a paper, or one of its tables and figures: measured beside published, with controls.
 
-    Federations that are finished in the output folder are read, started ones go on.
+    Models that are finished in the output folder are read, started ones go on.
     """
     from rich.console import Console
 
     from privoxel.errors import ConfigError
     from privoxel.executor import usable_cores
-    from privoxel.recipes.federation.run import FederateOptions
-    from privoxel.recipes.federation.summary import comparison_table
-    from privoxel.recipes.reproduction.run import reproduce
+    from privoxel.recipes.reproduction.cells import ReproduceOptions
+    from privoxel.recipes.reproduction.estimating import estimate_reproduction
+    from privoxel.recipes.reproduction.run import plan_reproduction, reproduce
+    from privoxel.recipes.reproduction.summary import comparison_tables
 
     if paper != "gupta2021":
         raise ConfigError(f"reproduce needs gupta2021, got {paper!r}. No other paper is known yet.")
     place = output or Path("runs") / f"gupta2021-{scale}"
-    options = FederateOptions(workers=jobs or usable_cores(), progress=progress_bars(quiet=quiet or as_json))
+    options = ReproduceOptions(
+        cohort=cohort,
+        root=root,
+        skip_bad=skip_bad,
+        workers=jobs or usable_cores(),
+        progress=progress_bars(quiet=quiet or as_json),
+    )
+    if dry_run or scale != "demo":
+        plan = plan_reproduction(what, scale, place, options, seed=seed)
+        for line in estimate_reproduction(plan, options):
+            typer.echo(line, err=not dry_run)
+        if dry_run:
+            return
     found = reproduce(what, scale, place, options, seed=seed)
     if as_json:
         typer.echo(found.comparison.model_dump_json(indent=1))
         return
     console = Console()
-    console.print(comparison_table(found.comparison))
-    console.print(f"Page: {found.page}", highlight=False, soft_wrap=True)
+    for table in comparison_tables(found.comparison):
+        console.print(table)
+    console.print(f"Page: {found.page}, as Markdown: {found.markdown}", highlight=False, soft_wrap=True)
 
 
 deploy_app = typer.Typer(

@@ -23,7 +23,8 @@ class TargetScores:
 
     ``age``, ``prediction``: years. ``gradient_norm``: norm of the whole gradient of the squared error, NaN
     where it was not extracted. ``evaluated`` and ``controls`` map an attack's name to its scores;
-    ``other_scans`` to those on other scans of the same people, which have rows of their own.
+    ``other_scans`` to those on other scans of the same people, which have rows of their own. ``answers``
+    (years) are what is given out where predictions are not, None where they are.
     """
 
     age: FloatArray
@@ -34,6 +35,12 @@ class TargetScores:
     evaluated: Mapping[str, Evaluated]
     controls: Mapping[str, Evaluated]
     other_scans: Mapping[str, Evaluated] = field(default_factory=dict)
+    answers: FloatArray | None = None
+
+    @property
+    def answered(self) -> FloatArray:
+        """What is given out for each scan, years."""
+        return self.prediction if self.answers is None else self.answers
 
 
 KINDS = ("evaluated", "controls", "other_scans")
@@ -57,6 +64,8 @@ class Archive:
         for name, target in self.targets.items():
             for key in ("age", "prediction", "gradient_norm", "members", "participants"):
                 arrays[f"{name}/{key}"] = getattr(target, key)
+            if target.answers is not None:
+                arrays[f"{name}/answers"] = target.answers
             for kind in KINDS:
                 group: Mapping[str, Evaluated] = getattr(target, kind)
                 arrays[f"{name}/{kind}"] = np.array(list(group), dtype=np.str_)
@@ -100,4 +109,5 @@ def _read_target(stored: Mapping[str, Any], name: str) -> TargetScores:
         evaluated=group("evaluated"),
         controls=group("controls"),
         other_scans=group("other_scans"),
+        answers=stored.get(f"{name}/answers"),
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from privoxel.arrays import BoolArray, IntArray
+from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.splits import training_scans
@@ -82,7 +82,11 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     folder.finish(f"{plan.name}/release", **answered)
     attacked, controls = _attack(scene, workplace)
     scores = _scores(scene.observed, attacked, controls, workplace)
-    scores = replace(scores, other_scans=attack_other_scans(scene, workplace))
+    scores = replace(
+        scores,
+        other_scans=attack_other_scans(scene, workplace),
+        answers=answers_of(scene.observed.table, scene.release),
+    )
     kept.parent.mkdir(parents=True, exist_ok=True)
     Archive({plan.name: scores}).save(kept, compress=False)
     facts = {
@@ -154,6 +158,11 @@ def released_facts(table: SignalTable, release: Release | None) -> dict[str, str
         "released_members_mae": f"{error[members].mean():.3f}",
         "released_non_members_mae": f"{error[~members].mean():.3f}",
     }
+
+
+def answers_of(table: SignalTable, release: Release | None) -> FloatArray | None:
+    """Return what is given out for each scan of ``table`` (years); None where that is the prediction."""
+    return None if release is None else table.age + release.of(table).error()
 
 
 def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], SignalTable]:

@@ -35,7 +35,7 @@ def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPl
         for k, design in enumerate(designs, start=1):
             name = model.name if len(designs) == 1 else f"{model.name}-{k}"
             plans.append(TargetPlan(name, model, design, k))
-            if design.others:
+            if design.others and config.split.null_target is not False:
                 plans.append(TargetPlan(f"{name}-null", model, design, k, is_null=True))
     return tuple(plans)
 

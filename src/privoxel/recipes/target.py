@@ -97,7 +97,7 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
 
     The table holds the scans of the design's members and non-members, in cohort order.
     """
-    cohort, folder, progress = workplace.cohort, workplace.folder, workplace.progress
+    cohort = workplace.cohort
     train_rows = workplace.training_rows(plan.trained_on)
     train_age = float(cohort.covariates.age[train_rows].mean())
     streams = Streams(workplace.config.seed).child(plan.name)
@@ -105,13 +105,23 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     model = started(plan.model, cohort, train_age, streams.seed("initialisation"), start)
     curve, snapshots, defence = _trained(plan, model, train_rows, streams, workplace)
 
-    workplace.runtime.place(model)
-    load_weights(model, snapshots[-1])
-    model.eval()
+    table = signals_of(plan, model, snapshots[-1], attacks, workplace)
+    return Observed(plan, model, curve, train_age, table, defence)
 
-    design = plan.design
+
+def signals_of(
+    plan: TargetPlan,
+    model: AuditableModel,
+    weights: Path,
+    attacks: Sequence[Attack],
+    workplace: Workplace,
+) -> SignalTable:
+    """Return what ``attacks`` read of ``model`` with ``weights`` on the plan's members and non-members."""
+    cohort, folder, design = workplace.cohort, workplace.folder, plan.design
+    workplace.runtime.place(model)
+    load_weights(model, weights)
+    model.eval()
     judged = cohort.select(cohort.rows_of((*design.members, *design.non_members)))
-    last = snapshots[-1:]
     signals_folder = folder.path / "signals" / plan.name
     step = f"{plan.name}/signals"
     if not folder.done(step):
@@ -125,7 +135,9 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
             settings.memory_bytes,
             bfloat16=settings.precision == "bfloat16",
         )
-        extracted = extract(model, last, judged, extraction, folder=signals_folder, progress=progress)
+        extracted = extract(
+            model, (weights,), judged, extraction, folder=signals_folder, progress=workplace.progress
+        )
         folder.finish(
             step,
             tensors=list(extracted.tensors),
@@ -134,15 +146,14 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
             bytes_per_scan=extracted.bytes_per_scan,
             fallbacks=extracted.fallbacks,
         )
-    table = open_table(
+    return open_table(
         signals_folder,
         covariates=judged.covariates,
         model=plan.model.name,
-        snapshots=[path.stem for path in last],
+        snapshots=[weights.stem],
         membership=membership_of(design, judged.covariates),
         tensors=tuple(folder.manifest["steps"][step]["tensors"]),
     )
-    return Observed(plan, model, curve, train_age, table, defence)
 
 
 def started(

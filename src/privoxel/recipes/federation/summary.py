@@ -3,7 +3,6 @@
 from rich.table import Table
 
 from privoxel.evaluation.federation_results import FederationResults
-from privoxel.evaluation.reproduction_results import Comparison
 from privoxel.report.federation import percent
 from privoxel.report.tables import DASH
 
@@ -32,19 +31,3 @@ def federation_table(results: FederationResults) -> Table:
 
 def _successful(mean: float | None, count: int | None) -> str:
     return DASH if mean is None or count is None else f"{100 * mean:.1f} ({count})"
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Return measured numbers beside published ones."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("federation", "measured", "published", "all pairs, %", "control, %"):
-        table.add_column(heading, overflow="fold")
-    for row in comparison.rows:
-        table.add_row(
-            f"{row.model}, {row.environment}\n  {row.quantity}",
-            row.measured,
-            row.published,
-            percent(row.all_pairs),
-            percent(row.control),
-        )
-    return table

@@ -18,12 +18,12 @@ PAIRS_OF = frozenset({"table6", "table7"})
 
 def compare(what: str, scale: str, found: Mapping[Cell, FederationResults]) -> Comparison:
     """Return the comparison of ``what``: a table, a figure, or all of them."""
-    parts = list(TABLES) if what == "all" else [what]
+    parts = [part for part in TABLES if what in {part, "all"}]
     rows: list[ComparedRow] = []
     pairs: list[ComparedPairs] = []
     curves: list[ComparedCurve] = []
     for part in parts:
-        for cell in TABLES[part]:
+        for cell in (one for one in TABLES[part] if one in found):
             rows += _rows(part, cell, found[cell])
             if part in PAIRS_OF and found[cell].has_learned:
                 pairs.append(_pairs(cell, found[cell]))
@@ -37,6 +37,7 @@ def _rows(part: str, cell: Cell, results: FederationResults) -> Iterator[Compare
         train, test = TABLE_4[cell]
         utility = results.utility
         yield ComparedRow(
+            part=part,
             model=cell.model,
             environment=cell.environment,
             quantity="MAE on learners' / unseen scans, years",
@@ -49,6 +50,7 @@ def _rows(part: str, cell: Cell, results: FederationResults) -> Iterator[Compare
         if matrix is None:
             continue
         yield ComparedRow(
+            part=part,
             model=cell.model,
             environment=cell.environment,
             quantity=f"set {number}: mean of pairs above 50 % (pairs)",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from privoxel.config import check_settings
 from privoxel.errors import ConfigError
 from privoxel.recipes.federation.settings import FederateConfig
-from privoxel.recipes.reproduction.published import ENVIRONMENTS, IID
+from privoxel.recipes.reproduction.central import PARTS, SCALES
+from privoxel.recipes.reproduction.published import ENVIRONMENTS, IID, SKEWED
 
-SCALES = ("demo", "small", "paper")
 BOTH = ("cnn3d", "slice-mean")
 
 
@@ -46,23 +46,33 @@ TABLES: Mapping[str, tuple[Cell, ...]] = MappingProxyType(
 """What can be reproduced, and the federations that it needs; figure 4 needs ages only."""
 
 
-def cells_of(what: str) -> tuple[Cell, ...]:
-    """Return the federations of a table or figure, or of ``all``.
+EVERYTHING = (
+    *("table1", "table2", "table3", "table4", "table5", "table6", "table7"),
+    *("fig1", "fig2", "fig3", "fig4", "fig5", "fig7", "fig8", "appendix-e"),
+)
+"""All that can be reproduced, in the paper's order."""
+DEMO_ALL: tuple[Cell, ...] = (Cell("cnn3d", IID), Cell("cnn3d", SKEWED))
+"""Federations of ``all`` at demo scale, which has to end within 40 minutes."""
+
+
+def cells_of(what: str, scale: str) -> tuple[Cell, ...]:
+    """Return the federations that a table or figure, or ``all`` at a scale, needs; none for central ones.
 
     Raises:
-        ConfigError: if there is no such table here.
+        ConfigError: if there is no such table.
     """
     if what == "all":
-        return tuple(dict.fromkeys(cell for cells in TABLES.values() for cell in cells))
-    if what not in TABLES:
+        everything = tuple(dict.fromkeys(cell for cells in TABLES.values() for cell in cells))
+        return DEMO_ALL if scale == "demo" else everything
+    if what not in {*TABLES, *PARTS}:
         raise ConfigError(
-            f"reproduce gupta2021 needs one of {', '.join((*TABLES, 'all'))}, got {what!r}. Choose one."
+            f"reproduce gupta2021 needs one of {', '.join((*EVERYTHING, 'all'))}, got {what!r}. Choose one."
         )
-    return TABLES[what]
+    return TABLES.get(what, ())
 
 
-def config_of(scale: str, cell: Cell, *, seed: int | None = None) -> FederateConfig:
-    """Return the configuration of a federation at ``scale``.
+def config_of(scale: str, cell: Cell, *, seed: int | None = None, real: bool = False) -> FederateConfig:
+    """Return the configuration of a federation at ``scale``; with ``real`` for a cohort given by the user.
 
     Raises:
         ConfigError: if there is no such scale.
@@ -79,4 +89,6 @@ def config_of(scale: str, cell: Cell, *, seed: int | None = None) -> FederateCon
     settings["title"] = f"Gupta et al. 2021, federation: {cell.model}, {cell.environment}, scale {scale}"
     if seed is not None:
         settings["seed"] = seed
+    if real:
+        settings["cohort"] = {"kind": "real", "resolution_mm": settings["cohort"]["resolution_mm"]}
     return check_settings(FederateConfig, settings, where=f"federation_{scale}.toml")

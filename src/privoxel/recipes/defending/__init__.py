@@ -1,0 +1,1 @@
+"""``privoxel defend``: many settings trained and attacked, and what each costs and protects."""

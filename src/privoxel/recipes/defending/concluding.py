@@ -1,0 +1,213 @@
+"""What a frontier says: who stands where, which setting to choose, the overfitting line, and the findings."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from privoxel.arrays import FloatArray
+from privoxel.attacks import get_attack
+from privoxel.attacks.base import ThreatModel
+from privoxel.evaluation.frontier import Standing, most_vulnerable, recommend, stand, widening_of
+from privoxel.evaluation.frontier_results import (
+    Front,
+    FrontierPoint,
+    OverfittingLine,
+    PointStanding,
+    Recommendation,
+)
+from privoxel.evaluation.metrics import to_metric
+from privoxel.evaluation.overfitting import FEWEST, Resampled, fit_line
+from privoxel.evaluation.scored import Estimate
+from privoxel.evaluation.selection import best_over_targets
+from privoxel.recipes.defending.comparing import LEVEL, Compared, best_accuracy
+from privoxel.recipes.defending.reading import Finished
+from privoxel.recipes.shadow_plans import threat_model_of
+
+Gap = Literal["gap", "model_gap"]
+
+
+class _Axes(NamedTuple):
+    """MAE and vulnerability: settings × 2, and in every draw: draws × settings × 2."""
+
+    costs: FloatArray
+    drawn: FloatArray
+
+
+def fronts_of(compared: Compared, reference: str) -> list[Front]:
+    """Return the frontier of every adversary, with the setting to choose where ``reference`` is finished."""
+    if len(compared.finished) < 2:
+        return []
+    return [_front(adversary, compared, reference) for adversary in compared.groups]
+
+
+def _front(adversary: str, compared: Compared, reference: str) -> Front:
+    attacks = compared.groups[adversary]
+    axes = _axes(attacks, compared)
+    standings = stand(compared.names, axes.costs, axes.drawn, _widenings(attacks, compared))
+    order = np.argsort(axes.costs[:, 0], kind="stable")
+    return Front(
+        adversary=adversary,
+        names=[standings[k].name for k in order if standings[k].is_on_front],
+        standings=[_record(standing) for standing in standings],
+        recommendation=_recommendation(attacks, axes, standings, compared, reference),
+    )
+
+
+def _axes(attacks: Sequence[str], compared: Compared) -> _Axes:
+    metric = compared.settings.metric
+    reached = np.array([most_vulnerable(one, attacks, metric)[0] for one in compared.plain])
+    drawn = np.stack([most_vulnerable(one, attacks, metric) for one in compared.drawn], axis=1)
+    return _Axes(
+        np.stack([compared.column("mae"), reached], axis=-1),
+        np.stack([compared.draws("mae"), drawn], axis=-1),
+    )
+
+
+def _widenings(attacks: Sequence[str], compared: Compared) -> FloatArray:
+    """Return the widening of each setting's best attack, the largest over its targets."""
+    metric, found = compared.settings.metric, []
+    for one, plain in zip(compared.finished, compared.plain, strict=True):
+        reached = plain.auc if metric == "auc" else plain.accuracy
+        best = max(attacks, key=lambda name: reached[name][0])
+        found.append(max(widening_of(target.evaluated[best], metric) for target in one.choice.targets))
+    return np.array(found)
+
+
+def _record(standing: Standing) -> PointStanding:
+    return PointStanding(
+        name=standing.name,
+        is_on_front=standing.is_on_front,
+        share=standing.share,
+        dominated_by=list(standing.dominated_by),
+        clearly=standing.clearly,
+        alike=list(standing.alike),
+    )
+
+
+def _recommendation(
+    attacks: Sequence[str], axes: _Axes, standings: Sequence[Standing], compared: Compared, reference: str
+) -> Recommendation | None:
+    if reference not in compared.names:
+        return None
+    settings = compared.settings
+    found = recommend(
+        compared.names,
+        axes.costs,
+        axes.drawn[:, :, 0],
+        reference=reference,
+        tolerated_loss=settings.tolerated_loss,
+    )
+    place = compared.names.index(found.name)
+    level = 1.0 - (1.0 - LEVEL) / len(found.candidates)
+    attack, reached = _reached(compared.finished[place], attacks, compared, level)
+    method = f"{reached.method}; Bonferroni over {len(found.candidates)} settings"
+    return Recommendation(
+        name=found.name,
+        loss=to_metric(found.loss),
+        vulnerability=to_metric(reached._replace(level=LEVEL, method=method)),
+        attack=get_attack(attack).title,
+        candidates=len(found.candidates),
+        alike=[name for name in standings[place].alike if name in found.candidates],
+        meets_aim=reached.high is not None and reached.high <= settings.aim,
+    )
+
+
+def _reached(one: Finished, attacks: Sequence[str], compared: Compared, level: float) -> tuple[str, Estimate]:
+    """Return the best of ``attacks`` on a setting by the frontier's metric, at ``level``."""
+    if compared.settings.metric == "balanced_accuracy":
+        best = best_accuracy(one, attacks, compared, level)
+        return best.name, best.accuracy
+    scores = [{name: target.evaluated[name] for name in attacks} for target in one.choice.targets]
+    rng = compared.streams.generator(f"recommended/{one.point.name}")
+    by_auc = best_over_targets(scores, rng, level=level)
+    return by_auc.name, by_auc.auc
+
+
+def lines_of(compared: Compared) -> list[OverfittingLine]:
+    """Return the overfitting line of every attack, the primary one first; none from too few settings.
+
+    No setting is left out. Black-box attacks are set against the gap of the answers, others against that of
+    the predictions.
+    """
+    names = sorted(compared.plain[0].accuracy, key=lambda name: name != compared.primary)
+    found = (_line(name, compared) for name in names)
+    return [line for line in found if line is not None]
+
+
+def _line(name: str, compared: Compared) -> OverfittingLine | None:
+    config = compared.finished[0].point.config
+    threat = threat_model_of(get_attack(name), config)
+    gap: Gap = "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
+    gaps = compared.column(gap)
+    if len(gaps) < FEWEST or np.ptp(gaps) == 0.0:
+        return None
+    accuracies = np.array([one.accuracy[name][0] for one in compared.plain])
+    drawn = np.stack([one.accuracy[name] for one in compared.drawn], axis=1)
+    line = fit_line(gaps, accuracies, resampled=Resampled(compared.draws(gap), drawn))
+    return OverfittingLine(
+        attack=name,
+        title=get_attack(name).title,
+        adversary=str(threat),
+        is_primary=name == compared.primary,
+        models=line.models,
+        intercept=to_metric(line.intercept),
+        slope=to_metric(line.slope),
+        r=to_metric(line.r),
+        mean_gap=line.mean_gap,
+        gap_squares=line.gap_squares,
+        residual_sd=line.residual_sd,
+    )
+
+
+def findings_of(
+    points: Sequence[FrontierPoint], fronts: Sequence[Front], lines: Sequence[OverfittingLine], aim: float
+) -> list[str]:
+    """Return what the frontier shows, a sentence each."""
+    found = [sentence for front in fronts for sentence in _front_sentences(front, aim)]
+    if lines:
+        line = lines[0]
+        r = "no correlation can be given" if line.r.value is None else f"r = {_interval(line.r, 1, 2)}"
+        found.append(
+            f"Over {line.models} settings, none left out, the accuracy of “{line.title}” is "
+            f"{_interval(line.intercept, 100, 1)} % + {_interval(line.slope, 100, 1)} points a year of gap; "
+            f"{r}. Published: 50.9 % + 15.0 points a year, r = 0.98."
+        )
+    private = [point for point in points if point.privacy is not None]
+    broken = [point.name for point in private if point.privacy is not None and not point.privacy.agree]
+    if broken:
+        found.append(
+            f"Warning: an attack shows more ε than the accountant allows on {', '.join(broken)}: the "
+            "training, the accounting or the assumption that scores are independent is wrong."
+        )
+    elif private:
+        found.append(
+            f"On all {len(private)} private settings the ε that an attack shows is below what the accountant "
+            "allows."
+        )
+    return found
+
+
+def _front_sentences(front: Front, aim: float) -> list[str]:
+    names = ", ".join(front.names)
+    found = [f"{front.adversary.capitalize()}: no other setting is better in both than {names}."]
+    chosen = front.recommendation
+    if chosen is None:
+        return [*found, "No setting is recommended: the one to compare with is not finished."]
+    ties = f" Not told apart from it: {', '.join(chosen.alike)}." if chosen.alike else ""
+    reaches = "stays within" if chosen.meets_aim else "does not stay within"
+    found.append(
+        f"{front.adversary.capitalize()}: of the {chosen.candidates} settings whose error is tolerated "
+        f"{chosen.name} is the least vulnerable, {_interval(chosen.vulnerability, 100, 1)} % at "
+        f"{_interval(chosen.loss, 100, 1)} % more error; its upper end {reaches} the aim of {100 * aim:g} %."
+        f"{ties}"
+    )
+    return found
+
+
+def _interval(metric: object, scale: float, digits: int) -> str:
+    value, low, high = (getattr(metric, name) for name in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    text = f"{scale * value:.{digits}f}"
+    return text if low is None else f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
