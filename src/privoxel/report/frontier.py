@@ -44,6 +44,7 @@ class StandingRow(NamedTuple):
     number: int
     standing: PointStanding
     verdict: str
+    alike: str
 
 
 def write_frontier(results: FrontierResults, path: Path) -> None:
@@ -149,13 +150,20 @@ def changes_in_words(changes: Mapping[str, object]) -> str:
 
 def _standing_rows(front: Front, numbers: Mapping[str, int]) -> list[StandingRow]:
     ordered = sorted(front.standings, key=lambda standing: numbers[standing.name])
-    return [StandingRow(numbers[one.name], one, _verdict(one, numbers)) for one in ordered]
+    return [
+        StandingRow(numbers[one.name], one, _verdict(one, numbers), _listed(one.alike, numbers))
+        for one in ordered
+    ]
+
+
+def _listed(names: Sequence[str], numbers: Mapping[str, int]) -> str:
+    return ", ".join(map(str, sorted(numbers[name] for name in names))) or DASH
 
 
 def _verdict(standing: PointStanding, numbers: Mapping[str, int]) -> str:
     if standing.is_on_front:
         return "not dominated"
-    by = ", ".join(str(numbers[name]) for name in standing.dominated_by)
+    by = _listed(standing.dominated_by, numbers)
     return f"dominated by {by}" if standing.clearly else f"dominated by {by}, within the uncertainty"
 
 

@@ -47,7 +47,7 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     axes.axhline(GUESSING, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     legend = [
         Key("dot", "not dominated: no other setting is better in both"),
-        Key("line-muted", "the others; crosses are 95 % intervals"),
+        Key("ring", "the others; crosses are 95 % intervals"),
         Key("guess", "guessing"),
     ]
     limit = next((p.mae.value for p in results.points if p.name == results.reference), None)
@@ -201,7 +201,7 @@ def _two_sides(points: Sequence[FrontierPoint], numbers: Mapping[str, int]) -> P
         f"An attack that was fixed beforehand shows at least the lower end ({100 * level:g} % for all "
         "settings at once; a bar without it starts at the axis: nothing was shown)."
     )
-    legend = (Key("dot", "at most, by the accountant"), Key("square-other", "at least, by the attack"))
+    legend = (Key("dot", "at most, by the accountant"), Key("ring-other", "at least, by the attack"))
     return Picture(to_svg(figure, key="epsilon-sides", label=label), "ε from both sides", caption, legend)
 
 
