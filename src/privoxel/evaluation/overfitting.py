@@ -44,6 +44,10 @@ PUBLISHED: Mapping[str, PublishedLine] = MappingProxyType(
 """The lines of Gupta et al. 2021, 5.2, refitted to the points of their figures 3, 7 and 8; ``all`` leads."""
 
 
+LARGEST_PUBLISHED_GAP = 1.88
+"""Years: the published line says nothing beyond."""
+
+
 class Resampled(NamedTuple):
     """Gaps and accuracies of the same models when the participants are drawn anew: draws × models each."""
 

@@ -15,12 +15,13 @@ from privoxel.evaluation.frontier_results import (
     FrontierResults,
     PointStanding,
     PrivacyBounds,
+    Vulnerability,
 )
 from privoxel.evaluation.overfitting import PUBLISHED
 from privoxel.evaluation.results import Metric
-from privoxel.report.federation import percent, shown
 from privoxel.report.frontier_figures import epsilon_pictures, front_picture, line_picture
 from privoxel.report.page import environment, safe
+from privoxel.report.tables import DASH, Cell
 from privoxel.report.wording import flat
 from privoxel.store import write_text
 
@@ -29,12 +30,12 @@ TSV = ("setting", "family", "quantity", "adversary", "attack", "value", "low", "
 
 
 class PointRow(NamedTuple):
-    """One setting ready for the page: its cells by adversary, and what its changes are in words."""
+    """One setting for the page: each best attack, whether it is on that frontier, its changes in words."""
 
     number: int
     point: FrontierPoint
     changes: str
-    reached: list[tuple[str, str, str, bool]]
+    reached: list[tuple[Vulnerability, bool]]
 
 
 class StandingRow(NamedTuple):
@@ -43,6 +44,7 @@ class StandingRow(NamedTuple):
     number: int
     standing: PointStanding
     verdict: str
+    alike: str
 
 
 def write_frontier(results: FrontierResults, path: Path) -> None:
@@ -73,13 +75,30 @@ def render_frontier(results: FrontierResults) -> str:
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],
             bound=_bound,
-            shown=shown,
-            percent=percent,
+            in_parts=in_parts,
             config=flat(results.config),
             machine=flat(results.machine),
             created=results.created[:16].replace("T", " "),
         )
     )
+
+
+def in_parts(metric: Metric, scale: float = 1.0, digits: int = 2) -> Cell:
+    """Return a metric and its interval as texts.
+
+    >>> in_parts(Metric(value=-0.5, low=-1.0, high=0.25))
+    Cell(text='−0.50', interval='−1.00 to 0.25', note='')
+    """
+    if metric.value is None:
+        return Cell(DASH)
+
+    def text(value: float) -> str:
+        shown = round(scale * value, digits) + 0.0  # no minus zero
+        return f"{shown:.{digits}f}".replace("-", "−")
+
+    if metric.low is None or metric.high is None:
+        return Cell(text(metric.value))
+    return Cell(text(metric.value), f"{text(metric.low)} to {text(metric.high)}")
 
 
 def frontier_tsv(results: FrontierResults) -> str:
@@ -116,10 +135,7 @@ def _tsv_row(quantity: str, metric: Metric, adversary: str = "", attack: str = "
 
 def _point_row(point: FrontierPoint, number: int, fronts: Sequence[Front]) -> PointRow:
     on_front = {front.adversary for front in fronts if point.name in front.names}
-    reached = [
-        (one.adversary, percent(one.accuracy), shown(one.auc), one.adversary in on_front)
-        for one in point.vulnerability
-    ]
+    reached = [(one, one.adversary in on_front) for one in point.vulnerability]
     return PointRow(number, point, changes_in_words(point.changes), reached)
 
 
@@ -134,13 +150,20 @@ def changes_in_words(changes: Mapping[str, object]) -> str:
 
 def _standing_rows(front: Front, numbers: Mapping[str, int]) -> list[StandingRow]:
     ordered = sorted(front.standings, key=lambda standing: numbers[standing.name])
-    return [StandingRow(numbers[one.name], one, _verdict(one, numbers)) for one in ordered]
+    return [
+        StandingRow(numbers[one.name], one, _verdict(one, numbers), _listed(one.alike, numbers))
+        for one in ordered
+    ]
+
+
+def _listed(names: Sequence[str], numbers: Mapping[str, int]) -> str:
+    return ", ".join(map(str, sorted(numbers[name] for name in names))) or DASH
 
 
 def _verdict(standing: PointStanding, numbers: Mapping[str, int]) -> str:
     if standing.is_on_front:
         return "not dominated"
-    by = ", ".join(str(numbers[name]) for name in standing.dominated_by)
+    by = _listed(standing.dominated_by, numbers)
     return f"dominated by {by}" if standing.clearly else f"dominated by {by}, within the uncertainty"
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from privoxel.evaluation.frontier_results import Front, FrontierPoint, FrontierResults, OverfittingLine
-from privoxel.evaluation.overfitting import PUBLISHED
+from privoxel.evaluation.overfitting import LARGEST_PUBLISHED_GAP, PUBLISHED
 from privoxel.evaluation.results import Metric
 from privoxel.report.figures import Key, Picture
 from privoxel.report.svg import GROUND, INK, MEMBER, MUTED, NON_MEMBER, RULE, new_axes, to_svg
@@ -47,7 +47,7 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     axes.axhline(GUESSING, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     legend = [
         Key("dot", "not dominated: no other setting is better in both"),
-        Key("line-muted", "the others; crosses are 95 % intervals"),
+        Key("ring", "the others; crosses are 95 % intervals"),
         Key("guess", "guessing"),
     ]
     limit = next((p.mae.value for p in results.points if p.name == results.reference), None)
@@ -82,10 +82,8 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
     reach = 100 * _band(line, grid)
     axes.fill_between(grid, mean - reach, mean + reach, color=MEMBER, alpha=0.15, linewidth=0)
     axes.plot(grid, mean, color=MEMBER, linewidth=2)
-    paper = PUBLISHED["all"]
-    axes.plot(
-        grid, np.minimum(100 * (paper.intercept + paper.slope * grid), 100.0), color=NON_MEMBER, linewidth=1.4
-    )
+    paper, known = PUBLISHED["all"], np.linspace(0.0, LARGEST_PUBLISHED_GAP, 2)
+    axes.plot(known, 100 * (paper.intercept + paper.slope * known), color=NON_MEMBER, linewidth=1.4)
     axes.axhline(GUESSING, color=INK, linewidth=1, linestyle=(0, (2, 2)))
     axes.set_xlabel("test minus training MAE (years)")
     axes.set_ylabel("balanced accuracy (%)")
@@ -96,7 +94,7 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
     )
     legend = (
         Key("line-member", "fitted here (band: t over settings, 95 %)"),
-        Key("line-other", "Gupta et al. 2021, their 26 private models"),
+        Key("line-other", "Gupta et al. 2021, over the gaps of their 26 private models"),
         Key("guess", "guessing"),
     )
     caption = (
@@ -201,7 +199,7 @@ def _two_sides(points: Sequence[FrontierPoint], numbers: Mapping[str, int]) -> P
         f"An attack that was fixed beforehand shows at least the lower end ({100 * level:g} % for all "
         "settings at once; a bar without it starts at the axis: nothing was shown)."
     )
-    legend = (Key("dot", "at most, by the accountant"), Key("square-other", "at least, by the attack"))
+    legend = (Key("dot", "at most, by the accountant"), Key("ring-other", "at least, by the attack"))
     return Picture(to_svg(figure, key="epsilon-sides", label=label), "ε from both sides", caption, legend)
 
 

@@ -1,0 +1,200 @@
+"""The page of a frontier and its table, from fabricated results."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from privoxel.evaluation.frontier_results import (
+    Front,
+    FrontierPoint,
+    FrontierResults,
+    OverfittingLine,
+    PointStanding,
+    PrivacyBounds,
+    Recommendation,
+    Unfinished,
+    Vulnerability,
+)
+from privoxel.evaluation.results import Metric
+from privoxel.recipes.defending.concluding import findings_of
+from privoxel.recipes.defending.summary import frontier_table
+from privoxel.report.frontier import frontier_tsv, render_frontier
+
+
+def about(value: float, arm: float = 0.05) -> Metric:
+    return Metric(value=value, low=value - arm, high=value + arm, method="made up")
+
+
+def point(name: str, mae: float, accuracy: float, privacy: PrivacyBounds | None = None) -> FrontierPoint:
+    reached = [
+        Vulnerability(
+            adversary=adversary,
+            candidates=3,
+            attack="abs-error",
+            title="|error| threshold",
+            accuracy=about(accuracy),
+            auc_attack="tube",
+            auc_title="tube",
+            auc=about(accuracy + 0.02),
+            p_value=0.01,
+        )
+        for adversary in ("black-box", "white-box")
+    ]
+    return FrontierPoint(
+        name=name,
+        family="f",
+        folder=name.lower(),
+        changes={"training": {"epochs": 3}},
+        defence={},
+        n_targets=1,
+        n_members=20,
+        n_non_members=21,
+        mae=about(mae, 0.3),
+        r2=about(0.4),
+        members_mae=about(1.0),
+        gap=about(mae - 1),
+        model_gap=about(mae - 1),
+        null_mae=6.2,
+        primary=about(accuracy),
+        vulnerability=reached,
+        privacy=privacy,
+        seconds=3.0,
+    )
+
+
+def bounds(upper: float | None, lower: float) -> PrivacyBounds:
+    return PrivacyBounds(
+        delta=1e-5,
+        upper=upper,
+        guarantee="said <here>",
+        accountant="rdp",
+        noise_multiplier=0.7,
+        lower=lower,
+        level=0.95,
+        settings=2,
+        attack="abs-error",
+        method="held out",
+        agree=upper is None or lower <= upper,
+    )
+
+
+@pytest.fixture
+def results() -> FrontierResults:
+    points = [point("B", 4.0, 0.6), point("A", 3.0, 0.8), point("DP8", 5.0, 0.55, bounds(8.0, 0.2))]
+    points.append(point("DP∞", 3.1, 0.81, bounds(None, 0.1)))
+    standing = [("B", True, ()), ("A", True, ()), ("DP8", True, ()), ("DP∞", False, ("A",))]
+    standings = [
+        PointStanding(
+            name=n, is_on_front=on, share=0.5, dominated_by=list(by), clearly=False, alike=["A"] if by else []
+        )
+        for n, on, by in standing
+    ]
+    chosen = Recommendation(
+        name="A",
+        loss=about(0.0, 0.0),
+        vulnerability=about(0.8),
+        attack="|error| threshold",
+        candidates=2,
+        alike=["DP∞"],
+        meets_aim=False,
+    )
+    fronts = [
+        Front(adversary=a, names=["A", "B", "DP8"], standings=standings, recommendation=chosen)
+        for a in ("black-box", "white-box")
+    ]
+    line = OverfittingLine(
+        attack="abs-error",
+        title="|error| threshold",
+        adversary="black-box",
+        is_primary=True,
+        models=4,
+        intercept=about(0.5),
+        slope=about(0.14),
+        r=about(0.96, 0.03),
+        mean_gap=2.8,
+        gap_squares=2.75,
+        residual_sd=0.02,
+    )
+    return FrontierResults(
+        title="Frontier & more",
+        created="2026-11-25T12:00:00",
+        versions={"privoxel": "0"},
+        machine={"cores": 2},
+        seed=1,
+        config={"seed": 1},
+        cohort="made up",
+        is_simulated=True,
+        metric="balanced_accuracy",
+        reference="A",
+        tolerated_loss=0.1,
+        aim=0.55,
+        draws=10,
+        primary_attack="abs-error",
+        points=points,
+        unfinished=[Unfinished(name="C", family="g", reason="broke <here>")],
+        fronts=fronts,
+        lines=[line],
+        findings=findings_of(points, fronts, [line], 0.55),
+    )
+
+
+def test_the_page_says_everything_and_loads_nothing(results):
+    page = render_frontier(results)
+    assert page == render_frontier(results)
+    for text in (
+        "Frontier &amp; more",
+        "broke &lt;here&gt;",
+        "said &lt;here&gt;",
+        "dominated by 1, within the uncertainty",
+        "Not told apart from it: DP∞",
+        "50.9",
+        "15.0",
+        "training.epochs = 3",
+        "aim of 55 %",
+    ):
+        assert text in page
+    assert not re.search(r"<script|<link|src=|@import|https?://(?!www\.w3\.org)", page)
+    assert page.count("<svg") == 2 + 1 + 4
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_settings_are_numbered_from_the_most_accurate(results):
+    page = render_frontier(results)
+    assert '1 · <a href="points/a/report.html">A</a>' in page
+    assert '4 · <a href="points/dp8/report.html">DP8</a>' in page
+
+
+def test_the_table_for_machines_has_a_row_a_quantity(results):
+    rows = list(csv.DictReader(io.StringIO(frontier_tsv(results)), delimiter="\t"))
+    assert len(rows) == 4 * 10 + 2 * 2
+    upper = [row["value"] for row in rows if row["quantity"] == "epsilon_upper"]
+    assert upper == ["8.0", "n/a"]
+    (mae,) = (row for row in rows if row["setting"] == "A" and row["quantity"] == "mae")
+    assert (float(mae["low"]), float(mae["value"])) == pytest.approx((2.7, 3.0))
+
+
+def test_findings_name_the_frontier_the_choice_and_the_line(results):
+    said = " ".join(results.findings)
+    assert "Black-box: no other setting is better in both than A, B, DP8." in said
+    assert "does not stay within the aim of 55 %" in said
+    assert "Over 4 settings, none left out" in said
+    assert "On all 2 private settings" in said
+
+
+def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):
+    broken = point("broken", 4.0, 0.9, bounds(0.5, 2.0))
+    (said,) = findings_of([broken], [], [], 0.55)
+    assert said.startswith("Warning: an attack shows more ε than the accountant allows on broken")
+
+
+def test_without_the_undefended_setting_nothing_is_recommended(results):
+    front = results.fronts[0].model_copy(update={"recommendation": None})
+    assert "not finished" in " ".join(findings_of(results.points, [front], [], 0.55))
+    render_frontier(results.model_copy(update={"fronts": [front], "reference": "gone", "lines": []}))
+
+
+def test_the_terminal_has_a_row_a_setting(results):
+    assert frontier_table(results).row_count == 4
