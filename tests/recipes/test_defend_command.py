@@ -18,7 +18,7 @@ family = "none"
 [[points]]
 name = "too fast"
 family = "failing"
-training.learning_rate = 1e38
+training.learning_rate = 1e30
 
 [[points]]
 name = "rounded"
@@ -65,7 +65,7 @@ def test_a_setting_that_fails_is_named_and_the_others_are_compared(config, tmp_p
     assert len((folder / "results.tsv").read_text().splitlines()) == 1 + 3 * 10 + 2
 
     weights = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
-    config.write_text(config.read_text().replace("1e38", "1e-4"))
+    config.write_text(config.read_text().replace("1e30", "1e-4"))
     assert call(monkeypatch, "defend", config, "-o", folder, "-q", "--jobs", 1) == 2  # not without --resume
     assert call(monkeypatch, "defend", config, "-o", folder, "-q", "--jobs", 1, "--resume") == 3
     assert "other settings" in results_of(folder).unfinished[0].reason
@@ -106,7 +106,7 @@ def test_a_dry_run_says_what_each_setting_takes_and_writes_nothing(config, tmp_p
 
 
 def test_where_nothing_could_be_finished_all_reasons_are_told(config, tmp_path, monkeypatch, capsys):
-    config.write_text(config.read_text().replace("learning_rate = 1e-3", "learning_rate = 1e38"))
+    config.write_text(config.read_text().replace("learning_rate = 1e-3", "learning_rate = 1e30"))
     assert (
         call(monkeypatch, "defend", config, "-o", tmp_path / "run", "-q", "--jobs", 1, "--budget", "0.001s")
         == 2

@@ -181,7 +181,7 @@ def test_findings_name_the_frontier_the_choice_and_the_line(results):
     assert "Black-box: no other setting is better in both than A, B, DP8." in said
     assert "does not stay within the aim of 55 %" in said
     assert "Over 4 settings, none left out" in said
-    assert "On all 2 private settings" in said
+    assert "On every private setting (2)" in said
 
 
 def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):

@@ -115,16 +115,23 @@ def draw_weights(targets: Sequence[TargetScores], draws: int, rng: np.random.Gen
 
 def quantities(choice: Choice, weights: Sequence[FloatArray], *, with_auc: bool = False) -> Quantities:
     """Return what ``choice`` costs and what attacks reach in every draw of ``weights``."""
-    found = [_of_target(*pair, with_auc) for pair in zip(choice.targets, weights, strict=True)]
+    found = [_of_target(target, w, with_auc) for target, w in zip(choice.targets, weights, strict=True)]
 
-    def over_targets(name: str) -> Mapping[str, FloatArray]:
-        return {
-            key: np.mean([getattr(one, name)[key] for one in found], axis=0)
-            for key in getattr(found[0], name)
-        }
+    def mean(values: Sequence[FloatArray]) -> FloatArray:
+        return np.asarray(np.mean(values, axis=0))
 
-    plain = (np.mean([one[k] for one in found], axis=0) for k in range(5))
-    return Quantities(*plain, over_targets("accuracy"), over_targets("auc"))
+    def by_attack(tables: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+        return {name: mean([table[name] for table in tables]) for name in tables[0]}
+
+    return Quantities(
+        mae=mean([one.mae for one in found]),
+        r2=mean([one.r2 for one in found]),
+        gap=mean([one.gap for one in found]),
+        model_gap=mean([one.model_gap for one in found]),
+        members_mae=mean([one.members_mae for one in found]),
+        accuracy=by_attack([one.accuracy for one in found]),
+        auc=by_attack([one.auc for one in found]),
+    )
 
 
 def _of_target(target: TargetScores, weights: FloatArray, with_auc: bool) -> Quantities:
@@ -173,15 +180,13 @@ def non_dominated(costs: FloatArray) -> BoolArray:
     >>> non_dominated(np.array([[1.0, 3.0], [2.0, 2.0], [2.0, 4.0]])).tolist()
     [True, True, False]
     """
-    found: BoolArray = ~_dominates(costs).any(axis=-1)
-    return found
+    return np.asarray(~_dominates(costs).any(axis=-1))
 
 
 def _dominates(costs: FloatArray) -> BoolArray:
     """Return whether the setting in the last axis dominates the one in the axis before it."""
     mine, others = costs[..., :, None, :], costs[..., None, :, :]
-    found: BoolArray = (others <= mine).all(axis=-1) & (others < mine).any(axis=-1)
-    return found
+    return np.asarray((others <= mine).all(axis=-1) & (others < mine).any(axis=-1))
 
 
 def stand(

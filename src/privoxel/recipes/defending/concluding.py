@@ -182,8 +182,8 @@ def findings_of(
         )
     elif private:
         found.append(
-            f"On all {len(private)} private settings the ε that an attack shows is below what the accountant "
-            "allows."
+            f"On every private setting ({len(private)}) the ε that an attack shows is below what the "
+            "accountant allows."
         )
     return found
 
