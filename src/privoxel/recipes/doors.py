@@ -179,8 +179,8 @@ def grid_for(stated: Sequence[int | None] | None, resolution: float | None) -> G
             return Grid.mni(voxel_mm)
     known = ", ".join(f"{'×'.join(map(str, Grid.mni(mm).shape))} ({mm:g} mm)" for mm in RESOLUTIONS)
     raise ConfigError(
-        f"The model needs volumes of {'×'.join(map(str, shape))} voxels, got no grid of that shape. Wrap it in "
-        f"a Python function that crops and pads one of {known}."
+        f"The model needs volumes of {'×'.join(map(str, shape))} voxels, got no grid of that shape. Wrap it "
+        f"in a Python function that crops and pads one of {known}."
     )
 
 
@@ -265,8 +265,8 @@ def _grouped(
     """Return who is a member, as a program says or as the cohort's own table does."""
     if members is None and place is None:
         raise ConfigError(
-            "privoxel.audit needs to know who trained the model, got no members. Give members= ids, a mask or "
-            "a cohort, or the cohort as a path whose table has a column 'member'."
+            "privoxel.audit needs to know who trained the model, got no members. Give members= ids, a mask "
+            "or a cohort, or the cohort as a path whose table has a column 'member'."
         )
     if members is None or isinstance(members, Path):
         sources = Sources(place or Path(), members, non_members)
