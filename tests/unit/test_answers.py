@@ -108,6 +108,6 @@ def test_a_model_left_in_training_mode_is_found(kept, net, message):
 
 def test_a_model_that_fails_on_everything_is_told_at_once(kept):
     model = Asked(bad=tuple(range(11)))
-    with pytest.raises(ModelError, match="failed on each of the first 4 scans: .*cannot be read"):
+    with pytest.raises(ModelError, match=r"failed on each of the first 4 scans: .*cannot be read"):
         asked(model, kept)
     assert not kept.path.exists() or not kept.read(1)

@@ -6,7 +6,9 @@ import re
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 import torch
 from onnx import TensorProto
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -43,7 +45,7 @@ def test_an_onnx_model_answers_whatever_batch_it_was_exported_with(tmp_path, bat
     scans = volumes(7)
     np.testing.assert_allclose(predictor.predict(scans), expected(scans), atol=1e-4)
     assert predictor.input_shape == (None if batch == "n" else batch, 1, *SHAPE)
-    assert pickle.loads(pickle.dumps(predictor)) == predictor
+    assert pickle.loads(pickle.dumps(predictor)) == predictor  # noqa: S301 - made above
 
 
 @pytest.mark.parametrize("batch", [None, 3])
@@ -136,9 +138,6 @@ def test_a_sound_export_of_a_convolutional_network_has_no_faults(tmp_path):
 
 
 def test_a_skops_file_answers_by_the_names_of_its_columns(tmp_path):
-    import pandas as pd
-    import skops.io
-
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.standard_normal((40, 3)), columns=["gm", "wm", "csf"])
     model = LinearRegression().fit(table, 60 + table["gm"])
@@ -154,7 +153,7 @@ def test_a_pickle_is_loaded_only_if_it_is_trusted_and_never_runs_before(tmp_path
     marker, path = tmp_path / "ran", tmp_path / "m.pkl"
     path.write_bytes(pickle.dumps(Evil(marker)))
     assert file_format(path) is FileFormat.PICKLE
-    with pytest.raises(ModelError, match="got a pickle, which can run any.*skops.io.dump.*--trust-pickle"):
+    with pytest.raises(ModelError, match=r"got a pickle, which can run any.*skops.io.dump.*--trust-pickle"):
         load_estimator(path, FileFormat.PICKLE)
     assert not marker.exists()
     model = LinearRegression().fit(np.eye(3), np.arange(3.0))
@@ -164,8 +163,6 @@ def test_a_pickle_is_loaded_only_if_it_is_trusted_and_never_runs_before(tmp_path
 
 
 def test_a_skops_file_with_other_types_is_refused_by_name(tmp_path):
-    import skops.io
-
     skops.io.dump(MeanNet(), tmp_path / "m.skops")
     with pytest.raises(ModelError, match=r"types of scikit-learn alone, got .*MeanNet"):
         load_estimator(tmp_path / "m.skops", FileFormat.SKOPS)
@@ -186,9 +183,9 @@ def test_a_linear_onnx_model_of_features_answers(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda batch: "old", "needs to answer with numbers, got str"),
-        (lambda batch: np.zeros(3), r"got an answer of shape \(3,\). Give a model that returns one age"),
-        (lambda batch: 1 / 0, r"got ZeroDivisionError: division by zero. Mend it"),
+        (lambda _: "old", "needs to answer with numbers, got str"),
+        (lambda _: np.zeros(3), r"got an answer of shape \(3,\). Give a model that returns one age"),
+        (lambda _: 1 / 0, r"got ZeroDivisionError: division by zero. Mend it"),
     ],
 )
 def test_a_function_that_does_not_answer_with_ages_is_told_so(answer, message):
@@ -204,7 +201,7 @@ def test_a_network_is_asked_in_evaluation_mode():
 
 def test_a_function_is_found_by_its_module_and_name():
     assert load_reference("tests.brought_models:expected") is expected
-    with pytest.raises(ModelError, match="needs the name 'nothing' in tests.brought_models, got none"):
+    with pytest.raises(ModelError, match=r"needs the name 'nothing' in tests.brought_models, got none"):
         load_reference("tests.brought_models:nothing")
     with pytest.raises(ModelError, match="needs a module that can be imported from here"):
         load_reference("no_such_module_here:f")
@@ -215,7 +212,7 @@ def test_damaged_and_foreign_files_are_model_errors(tmp_path):
     path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="needs to be an ONNX model that onnxruntime can run"):
         OnnxPredictor(path).predict(volumes(1))
-    with pytest.raises(ModelError, match="needs one input of real numbers, got scan0 .*, scan1"):
+    with pytest.raises(ModelError, match=r"needs one input of real numbers, got scan0 .*, scan1"):
         OnnxPredictor(write_onnx(path, inputs=2)).predict(volumes(1))
     whole = write_torchscript(tmp_path / "m.pt", MeanNet())
     whole.write_bytes(whole.read_bytes()[:-700])

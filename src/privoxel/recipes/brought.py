@@ -29,8 +29,9 @@ from privoxel.recipes.groups import Compared, advice_on_groups, check_sizes, com
 from privoxel.recipes.judging import judge_observed
 from privoxel.recipes.matched import CALIPER
 from privoxel.recipes.rewrite import read_results, rewrite_report
+from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_config
-from privoxel.recipes.scans import write_scores
+from privoxel.recipes.scans import describe_derivative, write_scores
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run
@@ -138,16 +139,20 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
         clock.lap("signals")
         done = judge_observed(observed, tuple(attacks.values()), workplace)
         clock.lap("attacks")
+        risk = assess_risk([done], compared.cohort.covariates, config)
+        write_risk(risk, folder)
         results = assemble_results(
             [done],
             config=config,
             cohort=summarise_cohort(compared.cohort, folder),
+            risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
         clock.lap("estimates")
         results = _with_context(results, compared, shown, options, brought.notes)
         results = results.model_copy(update={"seconds": clock.laps})
         write_scores(folder.path, done, compared.cohort.covariates)
+        describe_derivative(folder.path)
         report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
     return Outcome(results, report)
 
