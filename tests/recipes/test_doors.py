@@ -27,6 +27,12 @@ QUICK = BroughtAudit(primary="abs-error", attacks=("abs-error",))
 COHORT = make_cohort(80)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Cache volumes in the test's own folder."""
+    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
+
+
 def brightness(batch):
     """Say the age that the bright corner of the volumes of ``make_cohort`` shows."""
     return 62.0 + 8.0 * batch[:, 0, :4, :5, :4].mean(axis=(1, 2, 3), dtype=np.float64)
@@ -133,7 +139,6 @@ def write_scans(folder, people=24):
 
 def test_an_onnx_model_is_audited_from_the_command_line(monkeypatch, tmp_path, capsys):
     folder, shape = write_scans(tmp_path / "bids"), Grid.mni(10).shape
-    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tests.brought_models.SHAPE", shape)
     model = write_onnx(tmp_path / "brain_age.onnx")
     arguments = ("audit", model, "--cohort", folder, "-o", tmp_path / "run", "-q", "--jobs", 1)
