@@ -11,6 +11,9 @@ conv6       the last convolution before the head (without any: the layer before 
 output      the head: the last convolution or linear layer of the forward pass
 conv5       for activations: what the layer ``conv6`` reads, averaged over space for each channel
 ==========  =====================================================================================
+
+A layer plays a role by itself only if it has at most ``LARGEST`` weights, since a gradient of that size is kept
+for every scan; the last convolution is then the last one that is small enough.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +33,7 @@ ROLES = (FIRST, LAST, HEAD)
 READ_BY_LAST = "conv5"
 NET = "net."
 READS = "@reads"
+LARGEST = 2**17
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 Prepare = Callable[[Tensor], Tensor]
@@ -202,16 +206,16 @@ def find_roles(net: nn.Module, used: Sequence[str], named: Mapping[str, str]) ->
 
     Every role has a layer of its own: in a network of one layer only the head is found.
     """
+    small = [name for name in used if net.get_submodule(name).get_parameter("weight").numel() <= LARGEST]
     roles = dict(named)
-    head = roles.get(HEAD) or (used[-1] if used else "")
-    body = [name for name in used if name != head and name not in named.values()]
-    convolutions = [name for name in body if isinstance(net.get_submodule(name), CONVOLUTIONS)] or body
-    if head:
-        roles.setdefault(HEAD, head)
-    if convolutions and LAST not in roles:
-        roles[LAST] = convolutions.pop()
-    if convolutions and FIRST not in roles:
-        roles[FIRST] = convolutions[0]
+    if HEAD not in roles and used[-1:] == small[-1:] and small:
+        roles[HEAD] = used[-1]
+    body = [name for name in small if name != used[-1] and name not in roles.values()]
+    body = [name for name in body if isinstance(net.get_submodule(name), CONVOLUTIONS)] or body
+    if body and LAST not in roles:
+        roles[LAST] = body.pop()
+    if body and FIRST not in roles:
+        roles[FIRST] = body[0]
     return {role: roles[role] for role in ROLES if role in roles}
 
 
