@@ -73,7 +73,8 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
     """Return the cohort of preprocessed T1w images at ``path``; their voxels are read later, when asked for.
 
     Args:
-        path: a BIDS folder with participants.tsv, or a CSV/TSV table with the columns path and age.
+        path: a BIDS folder with participants.tsv, a CSV/TSV table with the columns path and age, or a folder
+            of NIfTI files with participants.tsv in it or beside it.
         grid: the voxel grid of the model.
         normalise: z-score over "all" voxels (the paper's way) or over the "brain" (skull-stripped images).
         where: values that columns of the participants' table may have, e.g. {"site": ["A", "B"]}.
@@ -87,7 +88,7 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
     """
     place = Path(path)
     if place.is_dir():
-        found = bids_entries(place, where=where)
+        found = folder_entries(place, where=where) if is_plain(place) else bids_entries(place, where=where)
     elif place.is_file():
         found = table_entries(place, where=where, root=root)
     else:
@@ -166,12 +167,12 @@ def _fingerprint(paths: Sequence[str], options: Sequence[str]) -> str:
 def bids_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
     """Return one image per participant, session and reconstruction of a BIDS folder, with ages."""
     found = Found()
-    tables = _participants_folder(folder)
-    people = read_people(tables / "participants.tsv", where, found)
-    images = _one_each(find_images(folder, found), folder, found)
-    ages = _SessionAges(tables, found)
+    table = participants_table(folder)
+    people = read_people(table, where, found)
+    images = one_each(find_images(folder, found), folder, found)
+    ages = SessionAges(table.parent, found)
     for image in images:
-        _add_image(found, image, folder, people=people, ages=ages)
+        add_image(found, image, folder, people=people, ages=ages)
     seen = {image.scan.participant for image in images} | {p.participant for p in found.problems}
     for (participant, _), person in people.items():
         if person.wanted and participant not in seen:
@@ -186,13 +187,21 @@ def bids_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
     return found
 
 
-def _participants_folder(folder: Path) -> Path:
-    """Return the folder that holds participants.tsv: this one, or the dataset this is a derivative of."""
-    if (folder / "participants.tsv").is_file():
-        return folder
+def participants_table(folder: Path) -> Path:
+    """Return a folder's participants.tsv: in it, in the dataset it is a derivative of, or beside plain files.
+
+    Raises:
+        ProblemsError: if it is not there.
+    """
     above = folder.resolve().parent
-    if above.name == "derivatives" and (above.parent / "participants.tsv").is_file():
-        return above.parent
+    places = [folder]
+    if above.name == "derivatives":
+        places.append(above.parent)
+    elif is_plain(folder):
+        places.append(above)
+    for place in places:
+        if (place / "participants.tsv").is_file():
+            return place / "participants.tsv"
     problem = Problem("participants.tsv", "is not there", "Add it with the columns participant_id and age")
     raise ProblemsError(f"Cohort {folder.name or folder} cannot be used", [problem])
 
@@ -224,6 +233,35 @@ def read_people(
     return people
 
 
+def is_plain(folder: Path) -> bool:
+    """Return whether a folder holds NIfTI files themselves, and no folder of a participant."""
+    return not any(folder.glob("sub-*/")) and any(_files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES))
+
+
+def image_of(path: Path) -> Image:
+    """Return a file with the entities of its name; without ``sub-`` the whole stem names the participant."""
+    stem = path.name.split(".nii")[0]
+    return Image(path, {"sub": stem} | entities_of(f"{stem}_"))
+
+
+def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
+    """Return the images that lie in a folder themselves, with ages from participants.tsv in or beside it.
+
+    The table may list people of other folders too.
+    """
+    found = Found()
+    table = participants_table(folder)
+    people = read_people(table, where, found)
+    ages = SessionAges(table.parent, found)
+    for image in one_each(map(image_of, _files(folder)), folder, found):
+        add_image(found, image, folder, people=people, ages=ages)
+    return found
+
+
 def find_images(folder: Path, found: Found) -> Iterator[Image]:
     """Yield the T1w files of sub-*/[ses-*/]anat, sorted by name."""
     for person in sorted(folder.glob("sub-*")):
@@ -250,7 +288,7 @@ def _images_in(anat: Path, expected: ScanId, folder: Path, found: Found) -> Iter
         )
 
 
-def _one_each(images: Iterator[Image], folder: Path, found: Found) -> list[Image]:
+def one_each(images: Iterator[Image], folder: Path, found: Found) -> list[Image]:
     """Return the best image of each scan; where two suit equally well, say so and take none."""
     groups: defaultdict[ScanId, list[Image]] = defaultdict(list)
     for image in images:
@@ -272,7 +310,7 @@ def _one_each(images: Iterator[Image], folder: Path, found: Found) -> list[Image
     return chosen
 
 
-class _SessionAges:
+class SessionAges:
     """Ages from sub-*/sub-*_sessions.tsv, each file read at most once."""
 
     def __init__(self, folder: Path, found: Found) -> None:
@@ -301,14 +339,15 @@ class _SessionAges:
         return {label(row.get("session_id"), "ses"): row.get("age") for row in table.rows}
 
 
-def _add_image(
+def add_image(
     found: Found,
     image: Image,
     folder: Path,
     *,
     people: Mapping[tuple[str, str], Person],
-    ages: _SessionAges,
+    ages: SessionAges,
 ) -> None:
+    """Add an image's entry, or what is missing for it, to ``found``."""
     scan = image.scan
     place = image.path.relative_to(folder).as_posix()
     person = people.get((scan.participant, scan.session)) or people.get((scan.participant, ""))

@@ -13,13 +13,14 @@ from privoxel.cohort.base import Cohort, Covariates, ScanId, VolumeSource
 from privoxel.errors import CohortError
 
 
-def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
+def join_cohorts(cohorts: Sequence[Cohort], *, one_study: bool = False) -> Cohort:
     """Return one cohort of all scans; participants are called ``DATASET.PARTICIPANT``.
 
-    A scan without a site takes the name of its data set.
+    A scan without a site takes the name of its data set. Folders of ``one_study`` keep their participants'
+    names and sites: there "007" of one folder and "007" of another are the same person.
 
     Raises:
-        CohortError: if grids differ, or two data sets have one name.
+        CohortError: if grids differ, two data sets have one name, or two folders the same scan.
     """
     if len(cohorts) == 1:
         return cohorts[0]
@@ -27,7 +28,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
     if len({cohort.grid for cohort in cohorts}) > 1:
         faults.append("one voxel grid, got " + ", ".join(repr(cohort.grid) for cohort in cohorts))
     repeated = [name for name, count in Counter(cohort.name for cohort in cohorts).items() if count > 1]
-    if repeated:
+    if repeated and not one_study:
         faults.append(f"data sets of different names, got {', '.join(repeated)} twice")
     if faults:
         raise CohortError(f"Joining cohorts needs {' and '.join(faults)}. Correct the data sets.")
@@ -35,7 +36,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
     digest = hashlib.sha256("\0".join(cohort.fingerprint for cohort in cohorts).encode())
     return Cohort(
         name=" + ".join(cohort.name for cohort in cohorts),
-        covariates=_joined_covariates(cohorts),
+        covariates=_joined_covariates([c.covariates if one_study else _named(c) for c in cohorts]),
         grid=first.grid,
         source=_Joined(tuple(cohort.source for cohort in cohorts)),
         fingerprint=f"joined-{digest.hexdigest()}",
@@ -45,8 +46,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
     )
 
 
-def _joined_covariates(cohorts: Sequence[Cohort]) -> Covariates:
-    parts = [_named(cohort) for cohort in cohorts]
+def _joined_covariates(parts: Sequence[Covariates]) -> Covariates:
     return Covariates(
         scans=tuple(scan for part in parts for scan in part.scans),
         age=np.concatenate([part.age for part in parts]),

@@ -92,7 +92,7 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
         footer = "" if columns else "Continue with the rest by --skip-bad."
         title = f"The table {path.name} cannot be used"
         raise ProblemsError(title, [*columns, *one_of_many(problems, path.name)], footer)
-    _check_groups(path.name, [line.state for line in lines], left_out=len(problems))
+    check_groups(path.name, [line.state for line in lines], left_out=len(problems))
     sd = np.array([line.sd for line in lines]) if "sd" in table.columns else None
     covariates = Covariates(
         tuple(line.scan for line in lines),
@@ -230,7 +230,8 @@ def _without_repeats(place: str, lines: Sequence[_Line]) -> tuple[list[_Line], l
     return kept, problems
 
 
-def _check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
+def check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
+    """Raise ``CohortError`` if ``states`` of scans lack members or non-members; ``place`` gave them."""
     members, others = states.count(MEMBER), states.count(NON_MEMBER)
     if members and others:
         return

@@ -202,7 +202,7 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
     if not written:
         found.blame(place, "has no path", "Give the file, or remove the line")
         return
-    scan = _scan_of(row, written)
+    scan = scan_of(row, written)
     try:
         file = (allowed[0] / written).resolve()
     except (OSError, ValueError):
@@ -224,7 +224,8 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
     found.entries.append(Entry(scan, file, written, age, sex, row.get("site")))
 
 
-def _scan_of(row: Row, written: str) -> ScanId:
+def scan_of(row: Row, written: str) -> ScanId:
+    """Return whose scan a line is of, by its columns, else by the entities of the path ``written`` in it."""
     entities = entities_of(Path(written).name)
     participant = row.get("participant_id") or entities.get("sub", "") or written
     session = row.get("session") or row.get("session_id") or entities.get("ses", "")
