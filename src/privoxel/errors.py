@@ -69,4 +69,6 @@ class ModelProblemsError(ModelError):
 
     def __init__(self, title: str, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = tuple(problems)
-        super().__init__("\n".join([f"{title} ({len(self.problems)} found):", *(f"  - {p}" for p in self.problems)]))
+        super().__init__(
+            "\n".join([f"{title} ({len(self.problems)} found):", *(f"  - {p}" for p in self.problems)])
+        )

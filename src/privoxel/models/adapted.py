@@ -1,7 +1,7 @@
 """Any network as a model that can be audited white-box: what it returns, its loss, and its layers by role.
 
-``WhiteBox`` says how a network is used; ``AdaptedModel`` is the module that signals are extracted from. Attacks
-know the layers of Gupta et al. 2021 by name; for other networks these names stand for roles:
+``WhiteBox`` says how a network is used; ``AdaptedModel`` is the module that signals are extracted from.
+Attacks know the layers of Gupta et al. 2021 by name; for other networks these names stand for roles:
 
 ==========  =====================================================================================
 name        role
@@ -12,8 +12,8 @@ output      the head: the last convolution or linear layer of the forward pass
 conv5       for activations: what the layer ``conv6`` reads, averaged over space for each channel
 ==========  =====================================================================================
 
-A layer plays a role by itself only if it has at most ``LARGEST`` weights, since a gradient of that size is kept
-for every scan; the last convolution is then the last one that is small enough.
+A layer plays a role by itself only if it has at most ``LARGEST`` weights, since a gradient of that size is
+kept for every scan; the last convolution is then the last one that is small enough.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,7 +179,8 @@ def chosen_output(returned: Any, choice: str | int | None) -> Tensor:
         returned = torch.cat([part.reshape(len(part), 1) for part in returned], dim=1)
     if not isinstance(returned, Tensor):
         raise ModelError(
-            f"Model output needs a tensor, got {_shown(returned)}. Say which one by output= (a key or position)."
+            f"Model output needs a tensor, got {_shown(returned)}. "
+            "Say which one by output= (a key or position)."
         )
     return returned.as_subclass(Tensor)
 

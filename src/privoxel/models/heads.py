@@ -52,8 +52,8 @@ class StatesSpread(Protocol):
 class Scalar:
     """One number per scan, or one of several.
 
-    ``target`` is the position of age among several outputs, or its name in ``targets``. The network may predict
-    in other units: age = ``offset`` + ``scale`` × output, and the loss is taken in the network's units.
+    ``target`` is the position of age among several outputs, or its name in ``targets``. The network may
+    predict in other units: age = ``offset`` + ``scale`` × output, and the loss is taken in its units.
     ``loss`` is mse, l1, huber (with ``delta``) or a function of predicted and true values.
 
     Raises:
@@ -79,7 +79,7 @@ class Scalar:
                 self.target in self.targets
                 or (self.target is None and len(self.targets) < 2)
                 or (not isinstance(self.target, str) and self.target in positions),
-                f"target needs a position from 0 or one of targets ({', '.join(self.targets) or 'none named'}), "
+                f"target needs a position from 0 or one of targets ({', '.join(self.targets) or 'none'}), "
                 f"got {self.target!r}",
             ),
             (self.scale != 0, "scale needs a number other than 0, got 0"),
@@ -121,9 +121,9 @@ class Scalar:
             wanted, fits = f"at least {self.position + 1} values", count > self.position
         if not fits:
             raise ModelError(
-                f"Scalar head needs {wanted} per scan, got an output of shape {tuple(output.shape)}. Say which "
-                "value is the age (target=, with the names of all in targets=), or choose the head SoftBins "
-                "or Gaussian."
+                f"Scalar head needs {wanted} per scan, got an output of shape {tuple(output.shape)}. Say "
+                "which value is the age (target=, with the names of all in targets=), or choose the head "
+                "SoftBins or Gaussian."
             )
         return flat[:, self.position]
 
@@ -154,7 +154,7 @@ class SoftBins:
         checks = (
             (
                 count >= 1 and abs(count - round(count)) < 1e-9,
-                f"low, high and width need a whole number of bins, got {self.low} to {self.high} by {self.width}",
+                f"low, high and width need a whole number of bins, got {self.low}, {self.high}, {self.width}",
             ),
             (self.sigma > 0, f"sigma needs years above 0, got {self.sigma}"),
             (
@@ -181,7 +181,8 @@ class SoftBins:
 
     def labels(self, ages: Tensor) -> Tensor:
         """Return the soft labels (scans, bins) of true ages; what lies outside the range is not made up."""
-        edges = torch.cat([self.centres - self.width / 2, self.centres[-1:] + self.width / 2]).to(ages.device)
+        half = self.width / 2
+        edges = torch.cat([self.centres - half, self.centres[-1:] + half]).to(ages.device)
         below = torch.special.ndtr((edges - ages.double()[:, None]) / self.sigma)
         return below.diff(dim=1)
 
@@ -197,7 +198,7 @@ class SoftBins:
         flat, bins = output.reshape(len(output), -1), len(self.centres)
         if flat.shape[1] != bins:
             raise ModelError(
-                f"SoftBins head from {self.low:g} to {self.high:g} years needs {bins} values per scan, got an "
+                f"SoftBins head from {self.low:g} to {self.high:g} needs {bins} values per scan, got an "
                 f"output of shape {tuple(output.shape)}. Correct low, high and width."
             )
         return flat.log() if self.outputs == "probabilities" else functional.log_softmax(flat, dim=1)
@@ -208,9 +209,9 @@ class SoftBins:
 class Gaussian:
     """A mean and a spread per scan, trained by the likelihood of a normal distribution.
 
-    The network returns two values per scan (or two tensors), the mean first; ``spread`` says what the second
-    is. Age = ``offset`` + ``scale`` × mean. The loss is the negative log likelihood in the network's units, or
-    a function of mean, variance and true values (each (scans,)).
+    The network returns two values per scan (or two tensors), the mean first; ``spread`` says what the
+    second is. Age = ``offset`` + ``scale`` × mean. The loss is the negative log likelihood in the network's
+    units, or a function of mean, variance and true values (each (scans,)).
 
     Raises:
         ModelError: listing every choice that cannot be used.

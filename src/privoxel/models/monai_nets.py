@@ -1,7 +1,7 @@
 """MONAI's networks: 3D ResNet and DenseNet by name, and a bundle folder read without running its code.
 
-The one door to MONAI. A bundle's configuration may hold Python expressions (``$...``) and name any class; here
-only a network of ``monai.networks.nets`` with plain arguments is built, and anything else is refused.
+The one door to MONAI. A bundle's configuration may hold Python expressions (``$...``) and name any class;
+here only a network of ``monai.networks.nets`` with plain arguments is built, and anything else is refused.
 """
 
 import json
@@ -37,7 +37,9 @@ def monai_net(name: str, arguments: Mapping[str, Any], *, where: str) -> nn.Modu
     try:
         from monai.networks import nets  # noqa: PLC0415 - takes seconds, and few need it
     except ImportError as error:
-        raise ModelError(f"{where} needs MONAI, which is not installed. Run: pip install 'privoxel[monai]'.") from error
+        raise ModelError(
+            f"{where} needs MONAI, which is not installed. Run: pip install 'privoxel[monai]'."
+        ) from error
     made = getattr(nets, name, None)
     if made is None or not (isinstance(made, type) or callable(made)):
         raise ModelError(f"{where} needs a network of {NETS}, got {name!r}. Correct its _target_.")
@@ -46,13 +48,17 @@ def monai_net(name: str, arguments: Mapping[str, Any], *, where: str) -> nn.Modu
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{where} needs arguments that {name} takes, got: {error}. Correct them.") from error
     if not isinstance(net, nn.Module):
-        raise ModelError(f"{where} needs a network, got {type(net).__name__} from {name}. Correct its _target_.")
+        raise ModelError(
+            f"{where} needs a network, got {type(net).__name__} from {name}. Correct its _target_."
+        )
     return net
 
 
 def densenet121() -> nn.Module:
     """Return MONAI's DenseNet121 for volumes of one channel, with one output."""
-    return monai_net("DenseNet121", {"spatial_dims": 3, "in_channels": 1, "out_channels": 1}, where="DenseNet121")
+    return monai_net(
+        "DenseNet121", {"spatial_dims": 3, "in_channels": 1, "out_channels": 1}, where="DenseNet121"
+    )
 
 
 def resnet10() -> nn.Module:

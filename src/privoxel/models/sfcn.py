@@ -13,14 +13,13 @@ conv_6        average pool, dropout, conv 1³              → 40      1 × 1 ×
 ============  ==========================================  ========  =============================
 
 Names of tensors are those of the released UK Biobank weights. Its input is the image in its own intensities,
-divided by its mean, then cropped to the middle 160 × 192 × 160 voxels of the 1 mm MNI152 grid (182 × 218 × 182);
-its outputs are log probabilities of one-year bins from 42 to 82 years.
+divided by its mean, then cropped to the middle 160 × 192 × 160 voxels of the 1 mm MNI152 grid
+(182 × 218 × 182); its outputs are log probabilities of one-year bins from 42 to 82 years.
 """
 
 from collections.abc import Sequence
 from typing import final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -72,7 +71,7 @@ class SFCN(nn.Module):
 
 
 def prepare_ukb(volumes: Tensor) -> Tensor:
-    """Return volumes (scans, 1, x, y, z) divided each by its mean and cropped as the released model reads them.
+    """Return volumes (scans, 1, x, y, z), each divided by its mean, cropped for the released model.
 
     Raises:
         ModelError: if the grid is smaller than the input, or a volume's mean is not above 0 (a z-score).
@@ -98,6 +97,7 @@ def divide_by_mean(volumes: Tensor) -> Tensor:
 def crop_middle(volumes: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the middle ``shape`` voxels of volumes (scans, 1, x, y, z); an odd voxel goes at the far end.
 
+    >>> import torch
     >>> crop_middle(torch.zeros(1, 1, 182, 218, 182), (160, 192, 160)).shape
     torch.Size([1, 1, 160, 192, 160])
 
@@ -107,7 +107,8 @@ def crop_middle(volumes: Tensor, shape: Sequence[int]) -> Tensor:
     sizes = volumes.shape[2:]
     if any(size < wanted for size, wanted in zip(sizes, shape, strict=True)):
         raise ModelError(
-            f"Cropping needs at least {' × '.join(map(str, shape))} voxels, got {' × '.join(map(str, sizes))}. "
+            f"Cropping needs at least {' × '.join(map(str, shape))} voxels, got "
+            f"{' × '.join(map(str, sizes))}. "
             "Bring the cohort to the model's grid."
         )
     for axis, (size, wanted) in enumerate(zip(sizes, shape, strict=True)):

@@ -1,8 +1,8 @@
 """What stops a brought model from being audited: every problem at once, each with what to do.
 
-Signals are of one scan at a time, so a scan's output and gradient must depend on that scan alone, and must be
-the same whenever it is asked for. Both are looked for in the network's modules, and then tried: the same scans
-twice, and each alone beside all together.
+Signals are of one scan at a time, so a scan's output and gradient must depend on that scan alone, and must
+be the same whenever it is asked for. Both are looked for in the network's modules, and then tried: the same
+scans twice, and each alone beside all together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -88,7 +88,9 @@ def _weights(model: AdaptedModel, volumes: Tensor) -> Iterator[Problem]:
     if unmade:
         yield Problem("device", f"{_few(unmade)} on the meta device, without values", "Load the weights")
     if elsewhere:
-        yield Problem("device", f"{_few(elsewhere)}, scans on {volumes.device}", "Move the network there: .to()")
+        yield Problem(
+            "device", f"{_few(elsewhere)}, scans on {volumes.device}", "Move the network there: .to()"
+        )
     broken = [
         name
         for name, tensor in tensors.items()
@@ -140,7 +142,9 @@ def _losses(model: AdaptedModel, output: Tensor, volumes: Tensor, ages: Tensor) 
         predicted = model.head.ages(output)
         if tuple(predicted.shape) != (len(volumes),):
             yield Problem(
-                "ages", f"{tuple(predicted.shape)} for {len(volumes)} scans", "Return one age per scan from ages()"
+                "ages",
+                f"{tuple(predicted.shape)} for {len(volumes)} scans",
+                "Return one age per scan from ages()",
             )
     except USER_FAULTS as error:
         yield _failed("ages", error, volumes)
@@ -182,9 +186,10 @@ def _loss_gradient(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> Iterat
 
 def _failed(where: str, error: BaseException, volumes: Tensor) -> Problem:
     shape = "×".join(map(str, volumes.shape))
+    said = str(error).splitlines()[0] if str(error) else ""
     return Problem(
         where,
-        f"{type(error).__name__} on scans of shape {shape}: {str(error).splitlines()[0] if str(error) else ''}",
+        f"{type(error).__name__} on scans of shape {shape}: {said}",
         "Correct the network, its head or prepare=, or bring the cohort to the model's grid",
     )
 

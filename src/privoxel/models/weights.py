@@ -1,8 +1,8 @@
 """Weights that somebody brought: read without running anything in the file, and loaded key by key.
 
-A safetensors file holds numbers alone. A PyTorch file is a pickle, which may run any code when it is opened; it
-is read with ``weights_only=True``, which knows tensors and plain containers. What needs more is refused, with
-how to convert it, unless the user says that the file is their own.
+A safetensors file holds numbers alone. A PyTorch file is a pickle, which may run any code when it is opened;
+it is read with ``weights_only=True``, which knows tensors and plain containers. What needs more is refused,
+with how to convert it, unless the user says that the file is their own.
 """
 
 import os
@@ -72,7 +72,7 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> 
 
 
 def _renamed(weights: Mapping[str, Tensor], own: Iterable[str]) -> list[dict[str, Tensor]]:
-    """Return ``weights`` under the names they may have in a network with the names ``own``: as they are first."""
+    """Return ``weights`` under the names they may have in a network with the names ``own``, as is first."""
     found = _peeled(dict(weights))
     bare, names = found[-1], dict.fromkeys(own)
     for peeled in _peeled({name: torch.empty(0) for name in names})[1:]:

@@ -12,5 +12,5 @@ __all__ = ["densenet121", "resnet10", "resnet18", "resnet50", "sfcn"]
 
 
 def sfcn() -> WhiteBox:
-    """Return SFCN as released for UK Biobank: bins of a year from 42 to 82, 160 × 192 × 160 voxels of 1 mm."""
+    """Return SFCN as released for UK Biobank: bins of a year from 42 to 82 years, 1 mm voxels."""
     return WhiteBox(SFCN(), UKB_BINS, prepare=prepare_ukb)

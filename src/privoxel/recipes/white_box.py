@@ -222,7 +222,7 @@ def wanted_signals(model: AdaptedModel, extra: Sequence[str]) -> tuple[str, ...]
 
 
 def by_role(table: SignalTable, model: AdaptedModel) -> SignalTable:
-    """Return ``table`` with layers under the names of their roles, and others under the network's own names."""
+    """Return ``table`` with layers under the names of their roles, others under the network's own."""
     places = model.located
     renamed = {f"{GRADIENT}{NET}{name}": f"{GRADIENT}{role}" for role, name in places.roles.items()}
     renamed |= {f"{GRADIENT}{NET}{name}": f"{GRADIENT}{name}" for name in places.extra}
