@@ -14,7 +14,7 @@ import numpy as np
 
 from privoxel.arrays import Float32Array, FloatArray
 from privoxel.errors import ConfigError, ModelError
-from privoxel.models.predictor import FileFormat, digest_of, foreign, one_age_each
+from privoxel.models.predictor import FileFormat, digest_of, foreign, in_batches_of, one_age_each
 
 TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
@@ -77,17 +77,17 @@ class OnnxPredictor:
     def predict(self, batch: Float32Array) -> FloatArray:
         """Return the first output as one age an entry, years; a fixed batch is filled up and cut."""
         name, kind, shape = self._input
-        size = (shape[0] if shape else None) or len(batch)
-        answers = [self._run(name, kind, batch[k : k + size], size) for k in range(0, len(batch), size)]
-        return np.concatenate(answers)
 
-    def _run(self, name: str, kind: Any, part: Float32Array, size: int) -> FloatArray:
-        full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)]).astype(kind)
-        try:
-            answer = self._session.run([self._session.get_outputs()[0].name], {name: full})[0]
-        except Exception as error:
-            raise ModelError(
-                f"{self.path.name} needs to run on a batch of shape {full.shape}, got {foreign(error)}. "
-                "Check grid and normalisation."
-            ) from error
-        return one_age_each(answer, size, self.target, self.path.name)[: len(part)]
+        def run(part: Float32Array) -> FloatArray:
+            try:
+                answer = self._session.run([self._session.get_outputs()[0].name], {name: part.astype(kind)})[
+                    0
+                ]
+            except Exception as error:
+                raise ModelError(
+                    f"{self.path.name} needs to run on a batch of shape {part.shape}, got {foreign(error)}. "
+                    "Check grid and normalisation."
+                ) from error
+            return one_age_each(answer, len(part), self.target, self.path.name)
+
+        return in_batches_of(shape[0] if shape else None, batch, run)

@@ -1,13 +1,13 @@
 """Models that are asked and not looked into: numbers in, ages out.
 
 A predictor takes a batch, volumes (scans, 1, x, y, z) or features (scans, columns), float32, and answers
-with an age in years for each. Where it comes from (ONNX, TorchScript, an exported program, a Python function, a
-scikit-learn model) is its own affair. ``FileFormat`` tells files apart by what they hold, not by their names.
+with an age in years for each. Where it comes from (ONNX, TorchScript, an exported program, a Python function,
+a scikit-learn model) is its own affair. ``FileFormat`` tells files apart by what they hold, not by name.
 """
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,6 +135,24 @@ def one_age_each(answer: npt.ArrayLike, entries: int, target: int | None, who: s
             f"{remedy}."
         )
     return values.reshape(entries)
+
+
+def in_batches_of(
+    size: int | None, batch: Float32Array, run: Callable[[Float32Array], FloatArray]
+) -> FloatArray:
+    """Return what ``run`` says of ``batch`` in parts of exactly ``size``, None for any; the last is filled.
+
+    >>> in_batches_of(2, np.ones((3, 1), np.float32), lambda part: part.sum(axis=1) * len(part))
+    array([2., 2., 2.], dtype=float32)
+    """
+    if size is None or size == len(batch):
+        return run(batch)
+    answers = []
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        answers.append(run(full)[: len(part)])
+    return np.concatenate(answers)
 
 
 def foreign(error: BaseException) -> str:

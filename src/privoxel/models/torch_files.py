@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from privoxel.arrays import Float32Array, FloatArray
 from privoxel.errors import ModelError
 from privoxel.models.exported import faults_of
-from privoxel.models.predictor import FileFormat, digest_of, foreign, one_age_each
+from privoxel.models.predictor import FileFormat, digest_of, foreign, in_batches_of, one_age_each
 
 SHOWN_FAULTS = 3
 
@@ -67,17 +68,26 @@ class TorchPredictor:
 
     def predict(self, batch: Float32Array) -> FloatArray:
         """Return the first output as one age an entry, years."""
-        program = self._program
-        call = program.module() if self.form is FileFormat.EXPORTED else program
+        stated = self.input_shape
+        return in_batches_of(None if stated is None else stated[0], batch, self._run)
+
+    @cached_property
+    def _call(self) -> Any:
+        return self._program.module() if self.form is FileFormat.EXPORTED else self._program
+
+    def _run(self, part: Float32Array) -> FloatArray:
+        given = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+        if self.form is FileFormat.TORCHSCRIPT:
+            given = given.to(self.device)
         try:
             with torch.inference_mode():
-                answer = call(torch.from_numpy(batch).to(self.device))
+                answer = self._call(given)
         except Exception as error:
             raise ModelError(
-                f"{self.path.name} needs to run on a batch of shape {batch.shape}, got {foreign(error)}. "
+                f"{self.path.name} needs to run on a batch of shape {part.shape}, got {foreign(error)}. "
                 "Check grid, batch size and normalisation."
             ) from error
-        return one_age_each(_first_tensor(answer, self.path.name), len(batch), self.target, self.path.name)
+        return one_age_each(_first_tensor(answer, self.path.name), len(part), self.target, self.path.name)
 
 
 def _exported(path: Path, *, trust_pickle: bool) -> Any:

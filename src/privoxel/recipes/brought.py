@@ -54,7 +54,8 @@ class Brought:
     files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
     ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
     yields, and ``primary`` the one that the verdict rests on unless the user chose another. ``facts`` are
-    settings that decide something: digests of files, formats, layers.
+    settings that decide something: digests of files, formats, layers. ``notes`` are sentences that a reader
+    should know, without ids.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Brought:
     observe: Observe
     primary: str = PRIMARY
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @final
@@ -143,7 +145,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
             facts=facts | {"created": now(), "seconds": clock.laps},
         )
         clock.lap("estimates")
-        results = _with_context(results, compared, shown, options)
+        results = _with_context(results, compared, shown, options, brought.notes)
         results = results.model_copy(update={"seconds": clock.laps})
         write_scores(folder.path, done, compared.cohort.covariates)
         report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
@@ -248,11 +250,17 @@ def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) ->
 
 
 def _with_context(
-    results: Results, compared: Compared, shown: dict[str, Any], options: BroughtAudit
+    results: Results,
+    compared: Compared,
+    shown: dict[str, Any],
+    options: BroughtAudit,
+    notes: Sequence[str],
 ) -> Results:
     """Return the results with what only such an audit has: differences, matching, who was left out."""
     (target,) = results.targets
     design = {"protocol": target.design["protocol"], **describe_groups(compared, options.match)}
+    if notes:
+        design["groups"] = " ".join(notes)
     excluded = compared.excluded + (compared.unmatched or 0)
     target = target.model_copy(update={"design": design, "n_excluded": excluded})
     verdict = results.verdict
