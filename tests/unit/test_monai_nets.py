@@ -82,7 +82,7 @@ def test_a_bundle_without_weights_says_where_they_belong(tmp_path):
         bundle_box(bundle(tmp_path / "age", {"network_def": REGRESSOR}))
     (tmp_path / "broken" / "configs").mkdir(parents=True)
     (tmp_path / "broken" / "configs" / "inference.json").write_text("{")
-    with pytest.raises(ModelError, match="readable inference.json"):
+    with pytest.raises(ModelError, match=r"readable inference\.json"):
         bundle_box(tmp_path / "broken")
 
 

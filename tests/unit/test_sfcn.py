@@ -11,7 +11,7 @@ BLOCKS = ((32, 1, 3), (64, 32, 3), (128, 64, 3), (256, 128, 3), (256, 256, 3), (
 
 
 def released_layout():
-    """Return made-up weights with the names and shapes of the released file, data-parallel prefix included."""
+    """Return made-up weights with the names and shapes of the released file, prefix included."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for number, (made, read, side) in enumerate(BLOCKS):

@@ -7,8 +7,9 @@ from any trained target, and everything after that is the recipe of all brought 
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,18 @@ from torch import Tensor, nn
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort
+from privoxel.cohort.memberships import Grouped
 from privoxel.cohort.splits import membership_of
 from privoxel.config import SignalConfig
 from privoxel.errors import CohortError, ConfigError, ModelProblemsError
 from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
+from privoxel.models.factories import build_from
 from privoxel.models.heads import Scalar, StatesSpread
+from privoxel.models.monai_nets import bundle_box
 from privoxel.models.validation import find_problems
+from privoxel.models.weights import load_into, read_weights
 from privoxel.recipes.brought import Brought
+from privoxel.recipes.queried import states_of
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import (
@@ -58,14 +64,14 @@ class Scans(NamedTuple):
 
 
 def brought_white_box(
-    box: WhiteBox, cohort: Cohort, states: Mapping[str, int], *, signals: SignalConfig, runtime: Runtime
+    box: WhiteBox, grouped: Grouped, name: str, *, signals: SignalConfig, runtime: Runtime
 ) -> Brought:
     """Return what a network with its weights gives an audit.
 
     Args:
         box: the network, loaded, and how it is used; it is put in evaluation mode on the runtime's device.
-        cohort: the scans, on the grid and with the intensities that ``box`` expects.
-        states: the participants' states, as of ``Brought``.
+        grouped: the scans, on the grid and with the intensities that ``box`` expects, and who is a member.
+        name: how files and report call the model.
         signals: what is extracted besides what the attacks read; ``gradient:NAME`` names a further layer.
         runtime: where it is computed.
 
@@ -74,7 +80,7 @@ def brought_white_box(
     """
     further = tuple(n.removeprefix(GRADIENT) for n in signals.extra if n.startswith(GRADIENT))
     box = replace(box, layers=(*box.layers, *further))
-    model = checked_model(box, cohort, runtime)
+    model = checked_model(box, grouped.cohort, runtime)
     attacks = white_box_attacks(model)
     places = model.located
 
@@ -84,9 +90,9 @@ def brought_white_box(
     logger.info("Layers: %s", ", ".join(f"{role} = {name}" for role, name in places.described.items()))
     return Brought(
         kind=KIND,
-        name=type(box.net).__name__,
-        cohort=cohort,
-        states=states,
+        name=name,
+        cohort=grouped.cohort,
+        states=states_of(grouped),
         attacks=attacks,
         observe=observe,
         primary=PRIMARY,
@@ -95,9 +101,35 @@ def brought_white_box(
             "parameters": sum(parameter.numel() for parameter in box.net.parameters()),
             "weights": weights_digest(box.net),
             "head": described_head(box.head),
-            "layers": {**places.described, **{name: name for name in places.extra}},
+            "layers": {**places.described, **{extra: extra for extra in places.extra}},
         },
+        notes=grouped.notes,
     )
+
+
+def open_network(
+    place: str, *, weights: Path | None = None, trust_pickle: bool = False, target: int | None = None
+) -> WhiteBox:
+    """Return the network at ``place``: a MONAI bundle's folder, or what ``package.module:factory`` makes.
+
+    Args:
+        place: which of them.
+        weights: of a factory's network, unless it has them already; of a bundle, instead of its own.
+        trust_pickle: open weights that are a pickle of more than tensors.
+        target: which of several outputs is the age, where the factory does not say it.
+
+    Raises:
+        ModelError: if it cannot be made, or the weights do not fit.
+    """
+    if Path(place).is_dir():
+        box = bundle_box(Path(place), weights=weights, trust_pickle=trust_pickle)
+    else:
+        box = build_from(place)
+        if weights is not None:
+            load_into(box.net, read_weights(weights, trust_pickle=trust_pickle), source=weights.name)
+    if target is not None and isinstance(box.head, Scalar):
+        box = replace(box, head=replace(box.head, target=target))
+    return box
 
 
 def checked_model(box: WhiteBox, cohort: Cohort, runtime: Runtime) -> AdaptedModel:
