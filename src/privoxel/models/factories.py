@@ -35,7 +35,8 @@ def white_box(made: Any, place: str) -> WhiteBox:
     if isinstance(made, nn.Module):
         return WhiteBox(made)
     raise ModelError(
-        f"{place} needs an nn.Module or a privoxel.WhiteBox, got {type(made).__name__}. Return one of them."
+        f"{place} needs an nn.Module or a privoxel.models.WhiteBox, got {type(made).__name__}. Return one of "
+        "them."
     )
 
 
