@@ -1,6 +1,7 @@
 """A network by the place of its factory: ``package.module:name``, from the user's own code."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -8,6 +9,8 @@ from torch import nn
 from privoxel.errors import ModelError
 from privoxel.models.adapted import WhiteBox
 from privoxel.models.callables import load_reference
+
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def build_from(place: str) -> WhiteBox:
@@ -31,13 +34,22 @@ def white_box(made: Any, place: str) -> WhiteBox:
         ModelError: if it is neither that nor an ``nn.Module``.
     """
     if isinstance(made, WhiteBox):
-        return made
+        return replace(made, net=_unwrapped(made.net))
     if isinstance(made, nn.Module):
-        return WhiteBox(made)
+        return WhiteBox(_unwrapped(made))
     raise ModelError(
         f"{place} needs an nn.Module or a privoxel.models.WhiteBox, got {type(made).__name__}. Return one of "
         "them."
     )
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """Return the network inside data-parallel or compiled wrappers."""
+    while True:
+        inner = net.module if isinstance(net, WRAPPERS) else getattr(net, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return net
+        net = inner
 
 
 def _called(made: Any, place: str) -> Any:
