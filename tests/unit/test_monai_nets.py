@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -11,8 +12,10 @@ from privoxel.models.adapted import WhiteBox, adapt
 from privoxel.models.heads import Scalar
 from privoxel.models.monai_nets import bundle_box, is_bundle, monai_net
 
-pytest.importorskip("monai")
-pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's own, at import
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="needs the extra monai"),
+    pytest.mark.filterwarnings("ignore"),  # MONAI's own, at import
+]
 
 SMALL = {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, "channels": [2, 3], "strides": [2, 2]}
 REGRESSOR = {

@@ -106,7 +106,7 @@ def _read(path: Path, *, trust_pickle: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        if trust_pickle:
+        if trust_pickle or "nsupported" not in str(error):
             raise ModelError(f"{path.name} needs to be a PyTorch file, got: {_first_line(error)}.") from error
         raise ModelError(_refusal(path, error)) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, ImportError) as error:

@@ -279,6 +279,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     title = name or (name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__))
     if not black_box and (box := _network_of(model, title)) is not None:
         options = _with_runtime(options)
+        title = title if is_place or name else type(box.net).__name__
         return audit_brought(
             _brought_network(box, cohort, (members, non_members), title, options), folder, options
         )
