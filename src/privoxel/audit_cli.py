@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -208,7 +208,7 @@ def audit_command(
         non_members,
         root,
         resolution=resolution,
-        normalise=normalise.value,
+        normalise=_normalisation(normalise),
         target=target,
         features=tuple(part.strip() for part in (features or "").split(",") if part.strip()),
         stability=stability,
@@ -223,6 +223,12 @@ def audit_command(
     print_outcome(outcome, as_json=as_json)
     if fail_above is not None:
         _gate(outcome, fail_above)
+
+
+def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:
+    if voxels is Voxels.NONE:
+        return "none"
+    return "brain" if voxels is Voxels.BRAIN else "all"
 
 
 def _signals(memory: str | None) -> "SignalConfig":
