@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,6 +34,7 @@ class Voxels(StrEnum):
 
     ALL = "all"
     BRAIN = "brain"
+    NONE = "none"
 
 
 PEOPLE, MODEL, AUDIT = "Who trained the model", "The model", "The audit"
@@ -74,7 +75,9 @@ Resolution = Annotated[
         min=1, max=10, help="Voxels of its grid, mm; else as its input, or 2.", rich_help_panel=MODEL
     ),
 ]
-Normalise = Annotated[Voxels, typer.Option(help="Voxels of the z-score.", rich_help_panel=MODEL)]
+Normalise = Annotated[
+    Voxels, typer.Option(help="Voxels of the z-score; none: as stored.", rich_help_panel=MODEL)
+]
 Target = Annotated[
     int | None, typer.Option(min=0, help="Which of several outputs is the age.", rich_help_panel=MODEL)
 ]
@@ -168,6 +171,9 @@ def audit_command(
     - a table of predictions (.tsv, .csv): participant_id, age, predicted_age,
       member (1: trained on, 0: not, n/a: leave out). No model, no scans.
 
+    - a network to look into: module:factory with --weights, or a MONAI
+      bundle; with scans as --cohort.
+
     - a model to ask: .onnx, TorchScript, .pt2, or module:function with
       --black-box; with scans as --cohort.
 
@@ -202,7 +208,7 @@ def audit_command(
         non_members,
         root,
         resolution=resolution,
-        normalise="brain" if normalise is Voxels.BRAIN else "all",
+        normalise=_normalisation(normalise),
         target=target,
         features=tuple(part.strip() for part in (features or "").split(",") if part.strip()),
         stability=stability,
@@ -217,6 +223,12 @@ def audit_command(
     print_outcome(outcome, as_json=as_json)
     if fail_above is not None:
         _gate(outcome, fail_above)
+
+
+def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:
+    if voxels is Voxels.NONE:
+        return "none"
+    return "brain" if voxels is Voxels.BRAIN else "all"
 
 
 def _signals(memory: str | None) -> "SignalConfig":

@@ -62,3 +62,13 @@ class ProblemsError(CohortError):
         if footer:
             lines.append(footer)
         super().__init__("\n".join(lines))
+
+
+class ModelProblemsError(ModelError):
+    """All faults of one model at once; ``problems`` holds them one by one."""
+
+    def __init__(self, title: str, problems: Iterable[Problem]) -> None:
+        self.problems: Sequence[Problem] = tuple(problems)
+        super().__init__(
+            "\n".join([f"{title} ({len(self.problems)} found):", *(f"  - {p}" for p in self.problems)])
+        )

@@ -76,7 +76,8 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
         path: a BIDS folder with participants.tsv, a CSV/TSV table with the columns path and age, or a folder
             of NIfTI files with participants.tsv in it or beside it.
         grid: the voxel grid of the model.
-        normalise: z-score over "all" voxels (the paper's way) or over the "brain" (skull-stripped images).
+        normalise: z-score over "all" voxels (the paper's way) or over the "brain" (skull-stripped images);
+            "none" keeps intensities, for models that scale them.
         where: values that columns of the participants' table may have, e.g. {"site": ["A", "B"]}.
         skip_bad: leave scans with a problem out (``cohort.problems`` lists them) instead of refusing all.
         root: a further folder in which a table's paths may lie.

@@ -23,7 +23,7 @@ from privoxel.cohort.base import Grid
 from privoxel.errors import CohortError
 
 orientations: Any = nibabel.orientations  # its functions carry no types
-Normalise = Literal["all", "brain"]
+Normalise = Literal["all", "brain", "none"]
 
 BRAIN_BOX_MM = np.array([[-70.0, -104.0, -64.0], [70.0, 72.0, 80.0]])
 """Corners of a box around the MNI152 brain, mm."""
@@ -149,10 +149,14 @@ def z_score(volume: Float32Array, where: Normalise = "all") -> Float32Array:
 
     ``"all"`` takes mean and SD over every voxel with the background, as the paper does.
     ``"brain"`` takes them over the voxels that are not background (not 0) and leaves the background 0.
+    ``"none"`` returns the intensities above the background as they are, for models that scale them.
 
     Raises:
         VolumeError: if the voxels are all equal, or if ``"brain"`` finds hardly any background.
     """
+    if where == "none":
+        _standardised(volume, volume)  # refuses what is constant
+        return volume.astype(np.float32)
     if where == "all":
         return _standardised(volume, volume)
     brain = volume != 0
@@ -186,5 +190,5 @@ def history_of(grid: Grid, normalise: Normalise) -> tuple[str, ...]:
         "canonical orientation (RAS+)",
         f"onto {x}×{y}×{z} voxels of {grid.voxel_mm:g} mm, first centre at ({i:g}, {j:g}, {k:g}) mm: "
         "mean over a box as wide as the wider voxel; oblique images Gaussian then linear; background outside",
-        f"z-score over {voxels}",
+        "intensities above the background" if normalise == "none" else f"z-score over {voxels}",
     )

@@ -245,7 +245,7 @@ def _two(volumes: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check(model: nn.Module, request: Request) -> None:
     names = dict(model.named_parameters())
-    modules = dict(model.named_modules())
+    modules = {*dict(model.named_modules()), *getattr(model, "layers", ())}
     towards = {name for direction in request.directions.values() for name in direction}
     unknown = [name for name in (*request.gradients, *sorted(towards)) if name not in names]
     missing = [name for name in request.activations if name not in modules]

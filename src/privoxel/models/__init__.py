@@ -5,12 +5,24 @@ from types import MappingProxyType
 
 from privoxel.config import ModelConfig
 from privoxel.errors import ModelError
+from privoxel.models.adapted import WhiteBox
 from privoxel.models.base import AuditableModel, ModelSpec
 from privoxel.models.cnn3d import CNN3D
+from privoxel.models.heads import Gaussian, Scalar, SoftBins
 from privoxel.models.slice_mean import SliceMean
 from privoxel.seeding import torch_stream
 
-__all__ = ["MODELS", "AuditableModel", "ModelSpec", "build_model", "spec_of"]
+__all__ = [
+    "MODELS",
+    "AuditableModel",
+    "Gaussian",
+    "ModelSpec",
+    "Scalar",
+    "SoftBins",
+    "WhiteBox",
+    "build_model",
+    "spec_of",
+]
 
 MODELS: Mapping[str, Callable[[ModelSpec, Sequence[int], float], AuditableModel]] = MappingProxyType(
     {"cnn3d": CNN3D, "slice-mean": SliceMean}

@@ -5,10 +5,10 @@ into. ``audit`` is the same from Python.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
@@ -23,6 +23,9 @@ from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
 from privoxel.recipes.predictions import audit_predictions
 from privoxel.recipes.queried import brought_predictor, brought_tabular
 from privoxel.recipes.runs import new_folder
+
+if TYPE_CHECKING:
+    from privoxel.models.adapted import WhiteBox
 
 TABLES = (".tsv", ".csv", ".txt")
 RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
@@ -72,7 +75,19 @@ def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
     if given.is_predictions:
         _refuse_beside_predictions(given)
         return audit_predictions(Path(given.model), output, options)
+    if is_white_box(given):
+        options = _with_runtime(options)
     return audit_brought(open_door(given, options), output, options)
+
+
+def _with_runtime(options: BroughtAudit) -> BroughtAudit:
+    """Return ``options`` with the device, layout and threads that are fastest here, unless chosen."""
+    from privoxel.config import TrainingConfig  # noqa: PLC0415 - for this alone
+    from privoxel.training.runtime import Runtime, choose_runtime  # noqa: PLC0415 - imports torch
+
+    if options.runtime != Runtime():
+        return options
+    return replace(options, runtime=choose_runtime(TrainingConfig(threads=options.workers)))
 
 
 def _refuse_beside_predictions(given: Given) -> None:
@@ -104,9 +119,12 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
             f"An audit of {name} needs people, got no --cohort. Give --cohort DIR (BIDS) or TABLE, with a "
             "column 'member' or with --members and --non-members."
         )
-    if is_reference(given.model) and not given.black_box:
+    if is_white_box(given):
+        return _white_box_door(given, options, name)
+    if given.weights is not None:
         raise ConfigError(
-            f"{given.model} needs --black-box to be asked as a function of volumes, got none. Add it."
+            f"--weights needs a network to look into (package.module:factory, or a bundle), got {name}. "
+            "Drop it, or give the factory."
         )
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
@@ -116,6 +134,23 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
         return brought_tabular(predictor, table, grouped, name, features=given.features)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
     return brought_predictor(predictor, grouped, name, stability=given.stability)
+
+
+def is_white_box(given: Given) -> bool:
+    """Return whether a network was given that is looked into: a factory, or a bundle's folder."""
+    is_inside = is_reference(given.model) or Path(given.model).is_dir()
+    return is_inside and not given.black_box
+
+
+def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
+    from privoxel.recipes.white_box import brought_white_box, open_network  # noqa: PLC0415 - imports torch
+
+    box = open_network(
+        given.model, weights=given.weights, trust_pickle=given.trust_pickle, target=given.target
+    )
+    grid = Grid.mni(RESOLUTIONS[0] if given.resolution is None else given.resolution)
+    grouped = load_scans(given, grid, options)
+    return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
 
 
 def load_scans(given: Given, grid: Grid, options: BroughtAudit) -> Grouped:
@@ -216,12 +251,14 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     options: BroughtAudit | None = None,
     name: str | None = None,
     stability: bool = False,
+    black_box: bool = False,
 ) -> Outcome:
     """Audit ``model`` on ``cohort`` and return the results; the run folder is ``output``, else a new one.
 
     Args:
-        model: a model's file, ``package.module:name``, a function of a batch that returns ages in years, a
-            fitted scikit-learn regressor (with a ``FeatureTable``), or a network.
+        model: a network (``nn.Module``, ``WhiteBox``, bundle's folder, ``package.module:factory``), which
+            is looked into; a model's file, a function of a batch that returns ages in years, or a fitted
+            scikit-learn regressor (with a ``FeatureTable``).
         cohort: scans or features, or where they are.
         members: who trained the model: ids, a mask over participants or scans, a cohort, or a list's file;
             None where the cohort's table has a column ``member``.
@@ -230,6 +267,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
         options: how it is audited.
         name: how the report calls the model.
         stability: ask about moved copies of each scan too.
+        black_box: do not look inside a network, only ask it.
 
     Raises:
         PrivoxelError: for anything that cannot be used.
@@ -239,6 +277,12 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     folder = new_folder() if output is None else Path(output)
     is_place = isinstance(model, str | Path)
     title = name or (name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__))
+    if not black_box and (box := _network_of(model, title)) is not None:
+        options = _with_runtime(options)
+        title = title if is_place or name else type(box.net).__name__
+        return audit_brought(
+            _brought_network(box, cohort, (members, non_members), title, options), folder, options
+        )
     predictor = open_predictor(Given(str(model))) if is_place else _predictor_of(model, title)
     place = Path(cohort) if isinstance(cohort, str | Path) else None
     found = cohort if place is None else _read(place, predictor, skip_bad=options.skip_bad)
@@ -249,6 +293,41 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     else:
         brought = brought_predictor(predictor, grouped, title, stability=stability)
     return audit_brought(brought, folder, options)
+
+
+def _network_of(model: Any, title: str) -> "WhiteBox | None":
+    """Return ``model`` as a network to look into, None if it is something else."""
+    if isinstance(model, str | Path):
+        if not is_white_box(Given(str(model))):
+            return None
+        from privoxel.recipes.white_box import open_network  # noqa: PLC0415 - imports torch
+
+        return open_network(str(model))
+    from torch import nn  # noqa: PLC0415 - listing doors must not import it
+
+    from privoxel.models.adapted import WhiteBox  # noqa: PLC0415 - imports torch
+    from privoxel.models.factories import white_box  # noqa: PLC0415 - imports torch
+
+    is_scripted = type(model).__module__.startswith("torch.jit")
+    return white_box(model, title) if isinstance(model, nn.Module | WhiteBox) and not is_scripted else None
+
+
+def _brought_network(
+    box: "WhiteBox", cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
+) -> Brought:
+    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
+    from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
+
+    place = Path(cohort) if isinstance(cohort, str | Path) else None
+    scans = cohort
+    if place is not None:
+        scans = load_cohort(place, grid=Grid.mni(RESOLUTIONS[0]), skip_bad=options.skip_bad)
+    if not isinstance(scans, Cohort):
+        raise ConfigError(
+            f"A network needs a cohort of scans, got {type(scans).__name__}. Load it by privoxel.load_cohort."
+        )
+    grouped = _grouped(scans, *who, place, skip_bad=options.skip_bad)
+    return brought_white_box(box, grouped, title, signals=options.signals, runtime=options.runtime)
 
 
 def _read(place: Path, predictor: Predictor, *, skip_bad: bool) -> Cohort | FeatureTable:

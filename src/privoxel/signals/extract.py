@@ -2,10 +2,11 @@
 
 In evaluation mode, in batches, streamed to ``.npy`` files: memory does not grow with the number of
 scans. Every volume is read once for all snapshots, whose weights stay in memory, and every signal of a
-batch comes from one pass. Gradients are of each scan's own squared error (years²), the training loss.
+batch comes from one pass. Gradients are of each scan's own squared error (years²), the training loss, or of
+the loss of its own that a brought model has.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,12 @@ from privoxel.cohort.base import Cohort, Covariates
 from privoxel.errors import SignalError
 from privoxel.gradients.batching import fewest_scans, suggest_batch
 from privoxel.gradients.one_pass import Extractor
-from privoxel.gradients.request import Request
+from privoxel.gradients.request import Loss, Request, squared_error
+from privoxel.models.adapted import AdaptedModel
 from privoxel.models.base import AuditableModel
+from privoxel.models.heads import StatesSpread
 from privoxel.progress import Progress
-from privoxel.signals.snapshots import Snapshots
+from privoxel.signals.snapshots import OwnWeights, Snapshots, Weights
 from privoxel.signals.table import (
     ACTIVATION,
     AUGMENTED,
@@ -34,6 +37,7 @@ from privoxel.signals.table import (
     PREDICTION,
     PRODUCT,
     PROJECTION,
+    STATED_SD,
     STEP,
     LazyArray,
     SignalTable,
@@ -41,6 +45,7 @@ from privoxel.signals.table import (
 from privoxel.training.device import bf16_is_sound
 from privoxel.training.runtime import Runtime
 
+Model = AuditableModel | AdaptedModel
 HALF_MAX = 65504.0
 MEMORY = 4 * 2**30
 BROKEN_HALF = "this device's kernels failed the self-check, so float32 was used"
@@ -111,9 +116,9 @@ class Extracted(NamedTuple):
     fallbacks: dict[str, str]
 
 
-def check_signals(model: AuditableModel, extraction: Extraction) -> None:
+def check_signals(model: Model, extraction: Extraction) -> None:
     """Raise ``SignalError`` naming every asked-for signal that ``model`` cannot give."""
-    known = {PREDICTION, GRADIENT_NORMS}
+    known = {PREDICTION, GRADIENT_NORMS} | ({STATED_SD} if _states_spread(model) else set())
     known |= {f"{kind}{layer}" for kind in (GRADIENT, ACTIVATION) for layer in model.layers}
     known |= {name for name in extraction.signals if name.startswith((PROJECTION, PRODUCT))}
     known -= set(extraction.unusable)
@@ -125,7 +130,7 @@ def check_signals(model: AuditableModel, extraction: Extraction) -> None:
         )
 
 
-def signal_bytes(model: AuditableModel, extraction: Extraction, volume: Tensor) -> int:
+def signal_bytes(model: Model, extraction: Extraction, volume: Tensor) -> int:
     """Return the bytes on disk that the signals of one scan and snapshot will take.
 
     ``volume`` is any scan on the model's device, (1, 1, x, y, z); its activations give the sizes.
@@ -139,7 +144,7 @@ def signal_bytes(model: AuditableModel, extraction: Extraction, volume: Tensor) 
 
 
 def extract(
-    model: AuditableModel,
+    model: Model,
     snapshots: Sequence[Path],
     cohort: Cohort,
     extraction: Extraction,
@@ -149,34 +154,47 @@ def extract(
 ) -> Extracted:
     """Write the signals of every scan of ``cohort`` for each snapshot of ``model`` into ``folder``.
 
+    Without ``snapshots`` the model is taken as it is, with the weights that it has.
+
     Raises:
         SignalError: for signals the model cannot give, or if a value is not finite (naming the scan's row).
     """
     check_signals(model, extraction)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = tuple(name for name, _ in model.named_parameters())
-    weights = Snapshots(model, snapshots, extraction.runtime)
-    sink = _Sink(folder, len(snapshots), len(cohort))
+    weights: Weights = OwnWeights(model, extraction.runtime)
+    if snapshots:
+        weights = Snapshots(model, snapshots, extraction.runtime)
+    sink = _Sink(folder, len(weights), len(cohort))
     volumes, ages = _batch(cohort, np.arange(min(2, len(cohort))), extraction.runtime)
-    extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
+    extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages, loss=_loss_of(model))
     size = extractor.bytes_per_scan(volumes, ages)
     fewest = fewest_scans(model, volumes)
     batch_size = extraction.batch_size or suggest_batch(size, extraction.memory, volumes.device, fewest)
     shared = shared_layers(model, weights, extraction)
     half = extraction.bfloat16 and bf16_is_sound(volumes.device)
-    with progress.task("signals", len(snapshots) * len(cohort)) as task:
+    with progress.task("signals", len(weights) * len(cohort)) as task:
         for start in range(0, len(cohort), batch_size):
             rows = np.arange(start, min(start + batch_size, len(cohort)))
             volumes, ages = _batch(cohort, rows, extraction.runtime)
-            maps = model.entered(volumes, shared) if shared else None
-            for k in range(len(snapshots)):
+            work = _Work(model, extractor, shared, half, STATED_SD in extraction.signals)
+            maps = work.shared_maps(volumes)
+            for k in range(len(weights)):
                 weights.use(k)
-                for part in _passes(_Work(model, extractor, shared, half), volumes, ages, maps):
+                for part in _passes(work, volumes, ages, maps):
                     for name, values in part.values.items():
                         sink.write(name, k, rows[part.rows], values)
                 task.advance(len(rows))
     reasons = extractor.fallbacks | ({} if half == extraction.bfloat16 else {"bfloat16": BROKEN_HALF})
     return Extracted(sink.close(), tensors, sink.clipped, batch_size, size, reasons)
+
+
+def _states_spread(model: Model) -> bool:
+    return isinstance(model, AdaptedModel) and isinstance(model.head, StatesSpread)
+
+
+def _loss_of(model: Model) -> Loss:
+    return model.head.losses if isinstance(model, AdaptedModel) else squared_error
 
 
 def _batch(cohort: Cohort, rows: IntArray, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -195,13 +213,27 @@ class _Part(NamedTuple):
 class _Work(NamedTuple):
     """What a pass runs; the outputs of the ``shared`` layers are the same for all snapshots."""
 
-    model: AuditableModel
+    model: Model
     extractor: Extractor
     shared: tuple[str, ...]
     bfloat16: bool
+    stated_sd: bool
+
+    def shared_maps(self, volumes: Tensor) -> Tensor | None:
+        """Return the outputs of the shared layers, None where there are no such layers."""
+        if not self.shared or isinstance(self.model, AdaptedModel):
+            return None
+        return self.model.entered(volumes, self.shared)
+
+    def later_layers(self, maps: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+        """Return what runs the layers after the shared ones, None for the whole model."""
+        if maps is None or isinstance(self.model, AdaptedModel):
+            return None
+        model, shared = self.model, self.shared
+        return lambda _: model.left(maps, shared)
 
 
-def shared_layers(model: AuditableModel, weights: Snapshots, extraction: Extraction) -> tuple[str, ...]:
+def shared_layers(model: Model, weights: Weights, extraction: Extraction) -> tuple[str, ...]:
     """Return the first layers that all snapshots have in common and of which no signal is wanted."""
     request = extraction.request
     if len(weights) == 1 or request.norms or request.projection:
@@ -241,11 +273,10 @@ def _passes(work: _Work, volumes: Tensor, ages: Tensor, maps: Tensor | None) -> 
 def _signals_of(
     work: _Work, volumes: Tensor, ages: Tensor, maps: Tensor | None
 ) -> dict[str, npt.NDArray[Any]]:
-    later = None if maps is None else lambda _: work.model.left(maps, work.shared)
     half = torch.autocast(volumes.device.type, torch.bfloat16) if work.bfloat16 else nullcontext()
     with half:
-        found = work.extractor(volumes, ages, forward=later)
-    values = {PREDICTION: found.prediction}
+        found = work.extractor(volumes, ages, forward=work.later_layers(maps))
+    values = _answers(work, found.prediction)
     values |= {f"{ACTIVATION}{layer}": maps for layer, maps in found.activations.items()}
     values |= {f"{GRADIENT}{name.removesuffix('.weight')}": g for name, g in found.gradients.items()}
     values |= {f"{PRODUCT}{name}": product for name, product in found.products.items()}
@@ -254,6 +285,17 @@ def _signals_of(
     if found.projection is not None:
         values[f"{PROJECTION}{found.projection.shape[1]}"] = found.projection
     return {name: _numpy(value) for name, value in values.items()}
+
+
+def _answers(work: _Work, output: Tensor) -> dict[str, Tensor]:
+    """Return predicted ages, and the standard deviation where it is stated and wanted, both in years."""
+    if not isinstance(work.model, AdaptedModel):
+        return {PREDICTION: output}
+    head = work.model.head
+    answers = {PREDICTION: head.ages(output)}
+    if work.stated_sd and isinstance(head, StatesSpread):
+        answers[STATED_SD] = head.sds(output)
+    return answers
 
 
 def _numpy(values: Tensor) -> npt.NDArray[Any]:
@@ -277,7 +319,7 @@ class _Sink:
                 f"Signal {name} needs finite values, got others for the scans in rows {bad.tolist()}. "
                 "Check these volumes and the model's weights."
             )
-        is_long = name not in {PREDICTION, GRADIENT_NORMS} and not name.startswith(PRODUCT)
+        is_long = name not in {PREDICTION, STATED_SD, GRADIENT_NORMS} and not name.startswith(PRODUCT)
         if is_long:
             self.clipped += int((np.abs(values) > HALF_MAX).sum())
             values = np.clip(values, -HALF_MAX, HALF_MAX)
@@ -314,7 +356,7 @@ def open_table(
 
     ``membership`` holds one state per scan.
     """
-    names = [PREDICTION, GRADIENT_NORMS]
+    names = [PREDICTION, STATED_SD, GRADIENT_NORMS]
     files = {name: folder / signal_file(name) for name in names if (folder / signal_file(name)).exists()}
     for prefix in (GRADIENT, ACTIVATION, PROJECTION, PRODUCT, STEP, AUGMENTED):
         files |= {

@@ -1,14 +1,48 @@
-"""Weights of several snapshots of one model, all in memory and swapped in without copying."""
+"""The weights a model takes on: its own, or several snapshots, in memory and swapped in without copying."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
 from privoxel.training.loop import load_weights
 from privoxel.training.runtime import Runtime
+
+
+class Weights(Protocol):
+    """What a model can take on, one after the other."""
+
+    def __len__(self) -> int: ...
+
+    def common(self) -> set[str]:
+        """Return the names of the tensors that are equal in all of them."""
+        ...
+
+    def use(self, snapshot: int) -> None:
+        """Give the model the weights of this number."""
+        ...
+
+
+@final
+class OwnWeights:
+    """The weights that a model has: there is nothing to load, and one of them."""
+
+    def __init__(self, model: nn.Module, runtime: Runtime) -> None:
+        """Put ``model`` in evaluation mode on the runtime's device."""
+        self._names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+        runtime.place(model.eval())
+
+    def __len__(self) -> int:
+        return 1
+
+    def common(self) -> set[str]:
+        """Return the names of all tensors."""
+        return self._names
+
+    def use(self, snapshot: int) -> None:
+        """Do nothing: the model has its weights."""
 
 
 @final

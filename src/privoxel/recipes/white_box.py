@@ -1,0 +1,295 @@
+"""An audit that looks into a brought network: its gradients and activations beside its predictions.
+
+The network's layers play the roles whose names attacks know (``models/adapted.py``); signals are extracted as
+from any trained target, and everything after that is the recipe of all brought models.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from privoxel.attacks import ATTACKS, WITH_STATED_SD
+from privoxel.attacks.base import Attack, ThreatModel, needs_models
+from privoxel.cohort.base import Cohort
+from privoxel.cohort.memberships import Grouped
+from privoxel.cohort.splits import membership_of
+from privoxel.config import SignalConfig
+from privoxel.errors import CohortError, ConfigError, ModelProblemsError
+from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
+from privoxel.models.factories import build_from
+from privoxel.models.heads import Scalar, StatesSpread
+from privoxel.models.monai_nets import bundle_box
+from privoxel.models.validation import find_problems
+from privoxel.models.weights import load_into, read_weights
+from privoxel.recipes.brought import Brought
+from privoxel.recipes.queried import states_of
+from privoxel.recipes.target import Observed, TargetPlan, Workplace
+from privoxel.signals.extract import Extraction, extract, open_table
+from privoxel.signals.table import (
+    ACTIVATION,
+    GRADIENT,
+    GRADIENT_NORMS,
+    PREDICTION,
+    PROJECTION,
+    STATED_SD,
+    SignalTable,
+)
+from privoxel.training.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+KIND = "model"
+PRIMARY = "default"
+EXAMPLES = 3
+"""Scans that a network is tried on."""
+OF_SQUARED_ERROR = frozenset({"self-influence", "inverse-hessian"})
+"""Attacks whose formulas hold for a squared error and a linear layer of one output (attacks/curvature.py)."""
+WIDEST_CURVATURE = 4096
+"""Weights of a head beyond which their curvature, a square matrix, is not formed."""
+
+
+class Scans(NamedTuple):
+    """A few scans to try a network on: volumes (scans, 1, x, y, z) and ages in years."""
+
+    volumes: Tensor
+    ages: Tensor
+
+
+def brought_white_box(
+    box: WhiteBox, grouped: Grouped, name: str, *, signals: SignalConfig, runtime: Runtime
+) -> Brought:
+    """Return what a network with its weights gives an audit.
+
+    Args:
+        box: the network, loaded, and how it is used; it is put in evaluation mode on the runtime's device.
+        grouped: the scans, on the grid and with the intensities that ``box`` expects, and who is a member.
+        name: how files and report call the model.
+        signals: what is extracted besides what the attacks read; ``gradient:NAME`` names a further layer.
+        runtime: where it is computed.
+
+    Raises:
+        ModelProblemsError: listing everything that keeps the network from being audited.
+    """
+    further = tuple(n.removeprefix(GRADIENT) for n in signals.extra if n.startswith(GRADIENT))
+    box = replace(box, layers=(*box.layers, *further))
+    model = checked_model(box, grouped.cohort, runtime)
+    attacks = white_box_attacks(model)
+    places = model.located
+
+    def observe(plan: TargetPlan, wanted: Sequence[Attack], workplace: Workplace) -> Observed:  # noqa: ARG001
+        return observe_model(model, plan, workplace)
+
+    logger.info("Layers: %s", ", ".join(f"{role} = {name}" for role, name in places.described.items()))
+    return Brought(
+        kind=KIND,
+        name=name,
+        cohort=grouped.cohort,
+        states=states_of(grouped),
+        attacks=attacks,
+        observe=observe,
+        primary=PRIMARY,
+        facts={
+            "network": type(box.net).__name__,
+            "parameters": sum(parameter.numel() for parameter in box.net.parameters()),
+            "weights": weights_digest(box.net),
+            "head": described_head(box.head),
+            "layers": {**places.described, **{extra: extra for extra in places.extra}},
+        },
+        notes=grouped.notes,
+    )
+
+
+def open_network(
+    place: str, *, weights: Path | None = None, trust_pickle: bool = False, target: int | None = None
+) -> WhiteBox:
+    """Return the network at ``place``: a MONAI bundle's folder, or what ``package.module:factory`` makes.
+
+    Args:
+        place: which of them.
+        weights: of a factory's network, unless it has them already; of a bundle, instead of its own.
+        trust_pickle: open weights that are a pickle of more than tensors.
+        target: which of several outputs is the age, where the factory does not say it.
+
+    Raises:
+        ModelError: if it cannot be made, or the weights do not fit.
+    """
+    if Path(place).is_dir():
+        box = bundle_box(Path(place), weights=weights, trust_pickle=trust_pickle)
+    else:
+        box = build_from(place)
+        if weights is not None:
+            load_into(box.net, read_weights(weights, trust_pickle=trust_pickle), source=weights.name)
+    if target is not None and isinstance(box.head, Scalar):
+        box = replace(box, head=replace(box.head, target=target))
+    return box
+
+
+def checked_model(box: WhiteBox, cohort: Cohort, runtime: Runtime) -> AdaptedModel:
+    """Return the network of ``box`` ready for extraction, after trying it on a few scans of ``cohort``.
+
+    Raises:
+        ModelProblemsError: listing everything that keeps it from being audited.
+    """
+    scans = _examples(cohort, runtime)
+    bare = AdaptedModel(box).eval()
+    if not any(tensor.is_meta for tensor in (*bare.parameters(), *bare.buffers())):
+        runtime.place(bare)
+    problems = find_problems(bare, *scans)
+    if problems:
+        raise ModelProblemsError(f"{type(box.net).__name__} cannot be audited", problems)
+    return adapt(box, scans.volumes[:1])
+
+
+def _examples(cohort: Cohort, runtime: Runtime) -> Scans:
+    """Return the first few scans that can be read and differ in age from nobody in particular.
+
+    Raises:
+        CohortError: if none can be read.
+    """
+    rows: list[int] = []
+    volumes = []
+    fault: CohortError | None = None
+    for row in range(len(cohort)):
+        try:
+            volumes.append(cohort.batch([row]))
+        except CohortError as error:
+            fault = error
+            continue
+        rows.append(row)
+        if len(rows) == EXAMPLES:
+            break
+    if fault is not None and not rows:
+        raise fault
+    ages = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
+    return Scans(runtime.volumes(np.concatenate(volumes)), ages)
+
+
+def white_box_attacks(model: AdaptedModel) -> dict[str, Attack]:
+    """Return every attack that needs this network alone: signals that it has, and no reference models."""
+    held = {PREDICTION, GRADIENT_NORMS, *(f"{GRADIENT}{role}" for role in model.located.roles)}
+    held |= {f"{ACTIVATION}{READ_BY_LAST}"} if model.located.reads else set()
+    held |= {STATED_SD} if isinstance(model.head, StatesSpread) else set()
+    allowed = {ThreatModel.BLACK_BOX, ThreatModel.WHITE_BOX}
+    return {
+        name: attack
+        for name, attack in {**ATTACKS, **WITH_STATED_SD}.items()
+        if attack.threat_model in allowed
+        and attack.requires <= held
+        and not needs_models(attack)
+        and (name not in OF_SQUARED_ERROR or _is_linear_regression(model))
+    }
+
+
+def _is_linear_regression(model: AdaptedModel) -> bool:
+    """Return whether the curvature of the loss at the head is that of a squared error, and small enough."""
+    head = model.located.roles.get(HEAD)
+    if head is None or not isinstance(model.head, Scalar) or model.head.loss != "mse":
+        return False
+    layer = model.net.get_submodule(head)
+    weight = layer.get_parameter("weight")
+    return weight.shape[0] == 1 and weight.numel() <= WIDEST_CURVATURE
+
+
+def observe_model(model: AdaptedModel, plan: TargetPlan, workplace: Workplace) -> Observed:
+    """Return the signals of ``model`` on every scan of the workplace's cohort, in its order.
+
+    Written to the run folder batch by batch; memory does not grow with the number of scans.
+    """
+    cohort, folder, settings = workplace.cohort, workplace.folder, workplace.config.signals
+    place, step = folder.path / "signals" / plan.name, f"{plan.name}/signals"
+    if not folder.done(step):
+        shutil.rmtree(place, ignore_errors=True)
+        extraction = Extraction(
+            wanted_signals(model, settings.extra),
+            settings.batch_size,
+            workplace.runtime,
+            settings.memory_bytes,
+            bfloat16=settings.precision == "bfloat16",
+        )
+        extracted = extract(model, (), cohort, extraction, folder=place, progress=workplace.progress)
+        folder.finish(
+            step,
+            tensors=list(extracted.tensors),
+            clipped=extracted.clipped,
+            batch_size=extracted.batch_size,
+            bytes_per_scan=extracted.bytes_per_scan,
+            fallbacks=extracted.fallbacks,
+        )
+    membership = membership_of(plan.design, cohort.covariates)
+    table = open_table(
+        place,
+        covariates=cohort.covariates,
+        model=plan.model.name,
+        snapshots=["given"],
+        membership=membership,
+        tensors=tuple(folder.manifest["steps"][step]["tensors"]),
+    )
+    table = by_role(table, model)
+    return Observed(plan, None, (), float(table.age[table.is_member()].mean()), table)
+
+
+def wanted_signals(model: AdaptedModel, extra: Sequence[str]) -> tuple[str, ...]:
+    """Return the signals to extract: all that attacks may read, and ``extra``; by the module's own names."""
+    names = [PREDICTION, GRADIENT_NORMS]
+    if isinstance(model.head, StatesSpread):
+        names.append(STATED_SD)
+    for layer in model.layers:
+        names.append(f"{ACTIVATION if layer.endswith(READS) else GRADIENT}{layer}")
+    names += [name for name in extra if name.startswith(PROJECTION)]
+    unknown = [n for n in extra if not n.startswith((PROJECTION, GRADIENT)) and n not in names]
+    if unknown:
+        raise ConfigError(
+            f"Signals of a brought model need gradient:LAYER or projection:NUMBER, got {', '.join(unknown)}. "
+            "Remove them."
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def by_role(table: SignalTable, model: AdaptedModel) -> SignalTable:
+    """Return ``table`` with layers under the names of their roles, others under the network's own."""
+    places = model.located
+    renamed = {f"{GRADIENT}{NET}{name}": f"{GRADIENT}{role}" for role, name in places.roles.items()}
+    renamed |= {f"{GRADIENT}{NET}{name}": f"{GRADIENT}{name}" for name in places.extra}
+    renamed[f"{ACTIVATION}{NET}{places.reads}{READS}"] = f"{ACTIVATION}{READ_BY_LAST}"
+    return replace(
+        table,
+        values={renamed.get(name, name): array for name, array in table.values.items()},
+        tensors=tuple(name.removeprefix(NET) for name in table.tensors),
+    )
+
+
+def weights_digest(net: nn.Module) -> str:
+    """Return a digest of all tensors of ``net`` with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def described_head(head: Any) -> dict[str, Any]:
+    """Return the kind of a head and its choices, as settings that a file can hold."""
+    found: dict[str, Any] = {"kind": type(head).__name__}
+    if is_dataclass(head):
+        for choice in fields(head):
+            value = getattr(head, choice.name)
+            if value is None:
+                continue
+            plain = isinstance(value, str | int | float | bool)
+            found[choice.name] = (
+                value if plain else list(value) if isinstance(value, tuple) else _name_of(value)
+            )
+    return found
+
+
+def _name_of(value: Any) -> str:
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
