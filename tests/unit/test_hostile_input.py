@@ -167,7 +167,7 @@ def test_a_column_of_ages_in_another_unit_is_recognised(tmp_path, factor, unit):
 def test_a_path_that_leads_out_needs_a_root(tmp_path):
     write_image(tmp_path / "secret" / "sub-01_T1w.nii.gz", blob(1))
     table = write_lines(tmp_path / "study" / "t.csv", "path,age", "../secret/sub-01_T1w.nii.gz,60")
-    with pytest.raises(ProblemsError, match="lies outside the table's folder. Name the folder .* --root"):
+    with pytest.raises(ProblemsError, match=r"lies outside the table's folder\. Name the folder .* --root"):
         load_cohort(table, grid=GRID)
     assert len(load_cohort(table, grid=GRID, root=tmp_path / "secret")) == 1
 
