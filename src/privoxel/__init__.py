@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from privoxel.evaluation.scored import Estimate
     from privoxel.models import build_model
     from privoxel.recipes.audit import RunOptions, run_audit
+    from privoxel.recipes.brought import BroughtAudit
+    from privoxel.recipes.doors import audit
     from privoxel.seeding import Streams
     from privoxel.signals.table import Membership, SignalTable
 
 _HOMES = {
     "ATTACKS": "attacks",
     "Attack": "attacks.base",
+    "BroughtAudit": "recipes.brought",
     "Cohort": "cohort.base",
     "Estimate": "evaluation.scored",
     "Grid": "cohort.base",
@@ -42,6 +45,7 @@ _HOMES = {
     "SimulatorConfig": "cohort.simulated",
     "Streams": "seeding",
     "ThreatModel": "attacks.base",
+    "audit": "recipes.doors",
     "build_model": "models",
     "get_attack": "attacks",
     "load_cohort": "cohort.bids",
@@ -53,6 +57,7 @@ _HOMES = {
 __all__ = [
     "ATTACKS",
     "Attack",
+    "BroughtAudit",
     "Cohort",
     "Estimate",
     "Grid",
@@ -69,6 +74,7 @@ __all__ = [
     "Streams",
     "ThreatModel",
     "__version__",
+    "audit",
     "build_model",
     "get_attack",
     "load_cohort",

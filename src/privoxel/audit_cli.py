@@ -1,5 +1,6 @@
-"""``privoxel audit``: attack a model through a table of its predictions."""
+"""``privoxel audit``: attack a model that is brought, by its predictions or by asking it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from privoxel.cli_options import (
     FINDING,
     AsJson,
     Jobs,
+    Memory,
     Output,
     Quiet,
     Resume,
@@ -23,63 +25,163 @@ from privoxel.cli_options import (
 from privoxel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from privoxel.config import SignalConfig
     from privoxel.recipes.audit import Outcome
 
+
+class Voxels(StrEnum):
+    """Voxels of the z-score."""
+
+    ALL = "all"
+    BRAIN = "brain"
+
+
+PEOPLE, MODEL, AUDIT = "Who trained the model", "The model", "The audit"
+
+Cohort = Annotated[
+    Path | None,
+    typer.Option(help="Scans (BIDS folder or table of files) or table of features.", rich_help_panel=PEOPLE),
+]
+Members = Annotated[
+    Path | None,
+    typer.Option(
+        help="Who trained it: list of ids or folder; else the cohort's column 'member'.",
+        rich_help_panel=PEOPLE,
+    ),
+]
+NonMembers = Annotated[
+    Path | None,
+    typer.Option(help="Whom it never saw; everybody else if left out.", rich_help_panel=PEOPLE),
+]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that a table's paths may point into.", rich_help_panel=PEOPLE)
+]
+Match = Annotated[
+    str | None,
+    typer.Option(help="Compare only pairs alike in these: age,sex,site or a part.", rich_help_panel=PEOPLE),
+]
+Caliper = Annotated[
+    float,
+    typer.Option(min=0, help="Most years that the ages of a pair may differ.", rich_help_panel=PEOPLE),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out faulty lines and scans, and say so.", rich_help_panel=PEOPLE),
+]
+Resolution = Annotated[
+    float | None,
+    typer.Option(
+        min=1, max=10, help="Voxels of its grid, mm; else as its input, or 2.", rich_help_panel=MODEL
+    ),
+]
+Normalise = Annotated[Voxels, typer.Option(help="Voxels of the z-score.", rich_help_panel=MODEL)]
+Target = Annotated[
+    int | None, typer.Option(min=0, help="Which of several outputs is the age.", rich_help_panel=MODEL)
+]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Columns a tabular model reads: a,b,c or gm_*.", rich_help_panel=MODEL),
+]
+Stability = Annotated[
+    bool,
+    typer.Option("--stability", help="Ask about 6 moved copies of each scan too.", rich_help_panel=MODEL),
+]
+BlackBox = Annotated[
+    bool, typer.Option("--black-box", help="Do not look inside: ask a function.", rich_help_panel=MODEL)
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle", help="Load a pickle, which can run any code: your own.", rich_help_panel=MODEL
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights of a network, .safetensors or .pt.", rich_help_panel=MODEL),
+]
+StatedMae = Annotated[
+    float | None,
+    typer.Option(min=0, help="MAE that it is known for on new people, years.", rich_help_panel=MODEL),
+]
+Primary = Annotated[
+    str | None,
+    typer.Option(help="Attack that the verdict rests on; choose before you look.", rich_help_panel=AUDIT),
+]
+Tolerated = Annotated[
+    float,
+    typer.Option(min=0.501, max=1.0, help="AUC up to which a leak is tolerated.", rich_help_panel=AUDIT),
+]
+Title = Annotated[str, typer.Option(help="Title of the report.", rich_help_panel=AUDIT)]
 FailAbove = Annotated[
     float | None,
     typer.Option(
-        min=0.5, max=1.0, help="Exit 1 if the primary attack's AUC is above this with 95 % confidence."
+        min=0.5,
+        max=1.0,
+        help="Exit 1 if the AUC is above this with 95 % confidence.",
+        rich_help_panel=AUDIT,
     ),
 ]
 
 
 def audit_command(
-    predictions: Annotated[
-        Path,
-        typer.Argument(help="Table (.tsv, .csv): participant_id, age, predicted_age, member."),
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="Table of predictions, model file or package.module:name.",
+            show_default=False,
+        ),
     ],
-    output: Output = None,
-    match: Annotated[
-        str | None, typer.Option(help="Compare only pairs alike in these: age,sex,site or a part.")
-    ] = None,
-    caliper: Annotated[
-        float, typer.Option(min=0, help="Most years that the ages of a matched pair may differ.")
-    ] = 1.0,
-    stated_mae: Annotated[
-        float | None, typer.Option(min=0, help="MAE on unseen people that the model is known for, years.")
-    ] = None,
-    primary: Annotated[
-        str, typer.Option(help="Attack that the verdict rests on; choose before you look.")
-    ] = "default-black-box",
-    tolerated: Annotated[
-        float, typer.Option(min=0.501, max=1.0, help="AUC up to which a leak is tolerated.")
-    ] = 0.6,
-    title: Annotated[
-        str, typer.Option(help="Title of the report.")
-    ] = "Membership-inference audit of predictions",
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out faulty lines, and say so in the report.")
-    ] = False,
+    cohort: Cohort = None,
+    members: Members = None,
+    non_members: NonMembers = None,
+    match: Match = None,
+    caliper: Caliper = 1.0,
+    root: Root = None,
+    skip_bad: SkipBad = False,
+    resolution: Resolution = None,
+    normalise: Normalise = Voxels.ALL,
+    target: Target = None,
+    features: Features = None,
+    weights: Weights = None,
+    black_box: BlackBox = False,
+    stability: Stability = False,
+    trust_pickle: TrustPickle = False,
+    stated_mae: StatedMae = None,
+    primary: Primary = None,
+    tolerated: Tolerated = 0.6,
+    title: Title = "",
     fail_above: FailAbove = None,
+    output: Output = None,
     seed: Seed = None,
     resume: Resume = False,
     jobs: Jobs = 0,
+    memory: Memory = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Audit a model by a table of its predictions: no model, no scans, seconds.
+    """Audit a model that you bring: may it be released?
 
-    One line a scan: participant_id, age, predicted_age (years), member
-    (1: trained on, 0: not, n/a: leave out); optional session, sex, site, sd.
+    INPUT is one of
+
+    - a table of predictions (.tsv, .csv): participant_id, age, predicted_age,
+      member (1: trained on, 0: not, n/a: leave out). No model, no scans.
+
+    - a model to ask: .onnx, TorchScript, .pt2, or module:function with
+      --black-box; with scans as --cohort.
+
+    - a scikit-learn regressor: .skops or .onnx; a table of features as
+      --cohort.
     """
     from privoxel.executor import usable_cores
+    from privoxel.recipes.brought import BroughtAudit
+    from privoxel.recipes.doors import Given, audit_given
     from privoxel.recipes.matched import parse_match
-    from privoxel.recipes.predictions import PredictionAudit, audit_predictions
 
     log_to_terminal(verbose=verbose)
     require_output(output, resume=resume)
-    options = PredictionAudit(
+    options = BroughtAudit(
         primary=primary,
         stated_mae=stated_mae,
         match=parse_match(match) if match else (),
@@ -87,18 +189,52 @@ def audit_command(
         tolerated_auc=tolerated,
         seed=seed or 0,
         skip_bad=skip_bad,
+        signals=_signals(memory),
         resume=resume,
         workers=jobs or usable_cores(),
         progress=progress_bars(quiet=quiet or as_json),
         title=title,
     )
+    given = Given(
+        model,
+        cohort,
+        members,
+        non_members,
+        root,
+        resolution=resolution,
+        normalise="brain" if normalise is Voxels.BRAIN else "all",
+        target=target,
+        features=tuple(part.strip() for part in (features or "").split(",") if part.strip()),
+        stability=stability,
+        black_box=black_box,
+        trust_pickle=trust_pickle,
+        weights=weights,
+    )
     folder = output or fresh_folder()
     if not (quiet or as_json):
         typer.echo(f"Run folder: {folder}", err=True)
-    outcome = audit_predictions(predictions, folder, options)
+    outcome = audit_given(given, folder, options)
     print_outcome(outcome, as_json=as_json)
     if fail_above is not None:
         _gate(outcome, fail_above)
+
+
+def _signals(memory: str | None) -> "SignalConfig":
+    """Return how signals are extracted within ``memory``.
+
+    Raises:
+        ConfigError: if it is no size.
+    """
+    from pydantic import ValidationError
+
+    from privoxel.config import SignalConfig
+
+    try:
+        return SignalConfig() if memory is None else SignalConfig(memory=memory)
+    except ValidationError as error:
+        raise ConfigError(
+            f"--memory needs a size such as 512MiB or 4GiB, got {memory!r}. Correct it."
+        ) from error
 
 
 def _gate(outcome: "Outcome", limit: float) -> None:

@@ -1,6 +1,5 @@
 """Options that several commands share, and what they mean for a command."""
 
-import datetime
 import logging
 import os
 import sys
@@ -51,8 +50,9 @@ def log_to_terminal(*, verbose: bool) -> None:
 
 def fresh_folder() -> Path:
     """Return a new run folder's path, named after the time."""
-    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / stamp
+    from privoxel.recipes.runs import new_folder
+
+    return new_folder()
 
 
 def progress_bars(*, quiet: bool) -> "Progress":

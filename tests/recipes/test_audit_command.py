@@ -56,6 +56,10 @@ def test_the_run_folder_holds_what_was_promised(finished):
     assert all((run / name).stat().st_size > 0 for name in names)
     assert json.loads((run / "manifest.json").read_text())["complete"]
     assert not (run / "state").exists()
+    assert json.loads((run / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    risk = pd.read_csv(run / "participants_risk.tsv", sep="\t")
+    assert len(risk) == 200
+    assert set(risk.columns) <= set(json.loads((run / "participants_risk.json").read_text()))
     for name in ("manifest.json", "results.json", "results.tsv", "report.html", "logs/run.log"):
         assert "sub-0" not in (run / name).read_text()
     assert "epochs" not in (run / "config.toml").read_text()

@@ -141,6 +141,21 @@ class BulkSource(VolumeSource, Protocol):
         ...
 
 
+@final
+@dataclass(frozen=True)
+class NoVolumes:
+    """Scans of which only a table's values are known."""
+
+    scans: int
+
+    def __len__(self) -> int:
+        return self.scans
+
+    def volume(self, row: int) -> Float32Array:
+        """Raise ``CohortError``: there are no voxels."""
+        raise CohortError(f"Scan {row} needs a volume, got a table without scans. Audit the scans instead.")
+
+
 def _fill(source: VolumeSource, rows: IntArray, out: Float32Array) -> None:
     if isinstance(source, BulkSource):
         source.read_into(rows, out)

@@ -114,7 +114,7 @@ def auc_contributions(evaluated: Evaluated) -> Contributions:
 
 def _cluster_sums(codes: IntArray, deviations: FloatArray, size: int) -> FloatArray:
     """Return each cluster's part of one repeat's mean, with the small-sample factor."""
-    clusters = len(np.unique(codes))
+    clusters = int(np.count_nonzero(np.bincount(codes)))
     factor = math.sqrt(clusters / (clusters - 1)) if clusters > 1 else 1.0
     return np.bincount(codes, weights=deviations, minlength=size) * factor / len(codes)
 

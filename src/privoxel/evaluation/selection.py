@@ -20,6 +20,8 @@ from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Estimate, Evaluated
 
 _FLOOR = 1e-9
+BLOCK = 32
+"""Draws over all participants that are in memory at once."""
 
 
 class Best(NamedTuple):
@@ -62,7 +64,7 @@ def best_of_many(
     chosen = int(reached.argmax())
     p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
     freedom = max(min(scored[0].n_members, scored[0].n_non_members) - 1, 1)
-    normal = np.abs(rng.normal(size=(draws, deviations.shape[1])) @ (deviations / errors[:, None]).T)
+    normal = np.abs(_multiplied(deviations / errors[:, None], rng, draws))
     student = normal.max(axis=1) / np.sqrt(rng.chisquare(freedom, draws) / freedom)
     reach = float(np.quantile(student, level)) * float(errors[chosen])
     value, single = float(values[chosen]), auc(scored[chosen], level)
@@ -137,6 +139,12 @@ def _end(value: float | None) -> float:
     return 0.5 if value is None else value
 
 
+def _multiplied(deviations: FloatArray, rng: np.random.Generator, draws: int) -> FloatArray:
+    """Return the sums of ``deviations`` (attacks × participants) times standard normals: draws × attacks."""
+    sizes = [min(BLOCK, draws - start) for start in range(0, draws, BLOCK)]
+    return np.concatenate([rng.normal(size=(size, deviations.shape[1])) @ deviations.T for size in sizes])
+
+
 class _Parts(NamedTuple):
     """Each attack's AUC, each participant's contribution to it (attacks × participants), and its widening."""
 
@@ -159,21 +167,36 @@ def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -
     strata = _strata(scored[0], codes)
     member = np.zeros(int(codes.max()) + 1, dtype=np.bool_)
     member[codes] = scored[0].members
-    labels = np.empty((draws, len(codes)))
-    for row in labels:
-        exchanged = member.copy()
-        for stratum in np.unique(strata):
-            inside = np.flatnonzero(strata == stratum)
-            exchanged[inside] = member[rng.permutation(inside)]
-        row[:] = exchanged[codes]
-    areas = np.zeros((draws, len(scored)))
-    for repeat, seen in enumerate(~np.isnan(scored[0].scores)):
-        ranks = np.column_stack([stats.rankdata(one.scores[repeat, seen]) for one in scored])
-        # The exchange keeps the number of members of every repeat.
-        m = int(scored[0].members[seen].sum())
-        n = int(seen.sum()) - m
-        areas += (labels[:, seen] @ ranks - m * (m + 1) / 2.0) / (m * n * len(scored[0].scores))
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    ranks, pairs, offset = _rank_sums(scored)
+    areas = np.empty((draws, len(scored)))
+    for start in range(0, draws, BLOCK):
+        labels = np.empty((min(BLOCK, draws - start), len(codes)))
+        for row in labels:
+            exchanged = member.copy()
+            for inside in groups:
+                exchanged[inside] = member[rng.permutation(inside)]
+            row[:] = exchanged[codes]
+        sums = (labels @ ranks).reshape(len(labels), len(pairs), len(scored))
+        areas[start : start + BLOCK] = ((sums - offset[:, None]) / pairs[:, None]).sum(axis=1)
     return areas
+
+
+def _rank_sums(scored: list[Evaluated]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return ranks within each repeat (scans × repeats · attacks, 0 where unseen), pairs and offsets.
+
+    A repeat's AUC, over the number of repeats, is (sum of the members' ranks - offset) / pairs. The exchange
+    keeps the number of members of every repeat.
+    """
+    repeats = len(scored[0].scores)
+    ranks = np.zeros((scored[0].scores.shape[1], repeats, len(scored)))
+    pairs, offset = np.empty(repeats), np.empty(repeats)
+    for repeat, seen in enumerate(~np.isnan(scored[0].scores)):
+        for attack, one in enumerate(scored):
+            ranks[seen, repeat, attack] = stats.rankdata(one.scores[repeat, seen])
+        m = int(scored[0].members[seen].sum())
+        pairs[repeat], offset[repeat] = m * (int(seen.sum()) - m) * repeats, m * (m + 1) / 2.0
+    return ranks.reshape(len(ranks), -1), pairs, offset
 
 
 def _strata(evaluated: Evaluated, codes: IntArray) -> IntArray:

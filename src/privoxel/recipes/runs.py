@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, final
 
 from privoxel.cohort.base import Cohort
@@ -36,6 +37,12 @@ def announce(text: str, progress: Progress, logger: logging.Logger) -> None:
 def now() -> str:
     """Return the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def new_folder() -> Path:
+    """Return a new run folder's path, named after the time."""
+    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / stamp
 
 
 @contextmanager

@@ -14,9 +14,22 @@ from privoxel.attacks import get_attack
 from privoxel.cohort.base import Covariates
 from privoxel.recipes.judging import Judged
 from privoxel.store import write_json, write_text
+from privoxel.version import __version__
 
 TABLE = "participants_scores.tsv"
 SIDECAR = "participants_scores.json"
+NOT_BIDS = (
+    "config.toml",
+    "id-key.hex",
+    "logs/",
+    "manifest.json",
+    "participants_*",
+    "privacy_card.*",
+    "report.html",
+    "results.*",
+    "scores.npz",
+    "signals/",
+)
 
 
 def write_scores(folder: Path, judged: Judged, people: Covariates) -> Path:
@@ -41,6 +54,18 @@ def write_scores(folder: Path, judged: Judged, people: Covariates) -> Path:
     table.chmod(0o600)
     write_json(folder / SIDECAR, _sidecar(list(evaluated)))
     return table
+
+
+def describe_derivative(folder: Path) -> None:
+    """Write what makes the run folder a BIDS derivative: who made it, and which files BIDS does not know."""
+    description = {
+        "Name": "Membership-inference audit",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "privoxel", "Version": __version__}],
+    }
+    write_json(folder / "dataset_description.json", description)
+    write_text(folder / ".bidsignore", "".join(f"{name}\n" for name in NOT_BIDS))
 
 
 def _written(values: FloatArray) -> list[str]:

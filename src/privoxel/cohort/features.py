@@ -1,0 +1,158 @@
+"""A table of features: one line a scan, numbers such as regional volumes, and the person's age.
+
+Columns besides ``participant_id``, ``age``, ``sex``, ``site``, ``session`` and ``member`` are features where
+they hold numbers. A model says which of them it reads, or the user does.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from privoxel.arrays import FloatArray
+from privoxel.cohort.base import Cohort, Covariates, Grid, NoVolumes, ScanId
+from privoxel.cohort.columns import check_required, one_of_many
+from privoxel.cohort.predictions import ALIASES
+from privoxel.cohort.tables import AGE_REMEDY, Row, label, parse_age, read_table, sex_of
+from privoxel.errors import CohortError, ConfigError, Problem, ProblemsError
+
+ABOUT_PEOPLE = frozenset(
+    {"participant_id", "age", "sex", "site", "session", "session_id", "member", "family_id", "predicted_age"}
+)
+
+
+@final
+@dataclass(frozen=True)
+class FeatureTable:
+    """Scans with features; ``values`` is scans × ``columns``, NaN where the table has no number.
+
+    ``cohort`` has no volumes. ``columns`` are in lower case, as tables are read.
+    """
+
+    cohort: Cohort
+    columns: tuple[str, ...]
+    values: FloatArray
+
+    def read(self, columns: Sequence[str]) -> FloatArray:
+        """Return the values of ``columns``, scans × columns."""
+        return self.values[:, [self.columns.index(name) for name in columns]]
+
+
+def load_features(path: Path, *, skip_bad: bool = False) -> FeatureTable:
+    """Return the features of a comma-, semicolon- or tab-separated table.
+
+    Raises:
+        ProblemsError: listing everything that is wrong with people and ages.
+    """
+    table = read_table(path, ())
+    check_required(path.name, table.columns, ("participant_id", "age"), ALIASES)
+    problems, kept = list(table.problems), list[tuple[Row, ScanId, float, str]]()
+    seen: set[ScanId] = set()
+    for row, sex in zip(table.rows, sex_of(table.rows), strict=True):
+        scan = ScanId(
+            label(row.get("participant_id"), "sub"), label(row.get("session") or row.get("session_id"), "ses")
+        )
+        try:
+            age = _checked(row, scan, seen)
+        except CohortError as error:
+            place = f"{path.name} line {row.line}"
+            problems.append(Problem(place, str(error), AGE_REMEDY, scan.participant or None))
+            continue
+        seen.add(scan)
+        kept.append((row, scan, age, sex))
+    if not kept or (problems and not skip_bad):
+        found = problems or [Problem(path.name, "has no lines below its header", "Write one line a scan")]
+        raise ProblemsError(
+            f"The table {path.name} cannot be used",
+            one_of_many(found, path.name),
+            "Continue with the rest by --skip-bad." if kept else "",
+        )
+    return _table(path.stem, table.columns, kept, problems)
+
+
+def _checked(row: Row, scan: ScanId, seen: set[ScanId]) -> float:
+    """Return the age of a line that can be used."""
+    if not scan.participant:
+        raise CohortError("has no participant_id")
+    if scan in seen:
+        raise CohortError("has the same participant and session as another line")
+    return parse_age(row.get("age"))
+
+
+def _table(
+    name: str,
+    columns: Sequence[str],
+    kept: Sequence[tuple[Row, ScanId, float, str]],
+    problems: Sequence[Problem],
+) -> FeatureTable:
+    names = [column for column in columns if column not in ABOUT_PEOPLE]
+    values = np.array([[_number(row.get(column)) for column in names] for row, *_ in kept], dtype=np.float64)
+    values = values.reshape(len(kept), len(names))
+    numeric = np.isfinite(values).any(axis=0)
+    names, values = [n for n, ok in zip(names, numeric, strict=True) if ok], values[:, numeric]
+    people = Covariates(
+        tuple(scan for _, scan, _, _ in kept),
+        np.array([age for _, _, age, _ in kept]),
+        np.array([sex for *_, sex in kept], dtype=np.str_),
+        np.array([row.get("site") for row, *_ in kept], dtype=np.str_),
+    )
+    digest = hashlib.sha256("\0".join(names).encode() + values.tobytes()).hexdigest()
+    nowhere = Grid((0, 0, 0), 0.0, (0.0, 0.0, 0.0))
+    cohort = Cohort(name, people, nowhere, NoVolumes(len(kept)), digest, problems=tuple(problems))
+    return FeatureTable(cohort, tuple(names), values)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def is_feature_table(path: Path) -> bool:
+    """Return whether ``path`` is a table that names no image files."""
+    return path.is_file() and "path" not in read_table(path, ()).columns
+
+
+def choose_columns(
+    table: FeatureTable, asked: Sequence[str], named: Sequence[str] | None, count: int | None
+) -> tuple[str, ...]:
+    """Return the columns that a model reads, in its order.
+
+    Args:
+        table: the features.
+        asked: what the user named, patterns such as ``gm_*`` among them; empty where nothing was.
+        named: the columns that the model was fitted on, None where it does not say.
+        count: how many it reads, None where it does not say.
+
+    Raises:
+        ConfigError: if a column is not there, or it cannot be told which are meant.
+    """
+    have = table.columns
+    if asked:
+        chosen = [
+            name
+            for pattern in asked
+            for name in (have if any(sign in pattern for sign in "*?[") else [pattern.lower()])
+            if name == pattern.lower() or fnmatchcase(name, pattern.lower())
+        ]
+    else:
+        chosen = [name.lower() for name in named] if named is not None else list(have)
+    absent = [name for name in chosen if name not in have]
+    if absent or not chosen:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        wanted = ", ".join(absent[:5]) or "as given"
+        raise ConfigError(
+            f"The model needs columns of numbers called {wanted}{more}, got a table without them. Its "
+            f"columns are {', '.join(have[:12])}{', …' if len(have) > 12 else ''}."
+        )
+    if count is not None and len(chosen) != count:
+        raise ConfigError(
+            f"The model needs {count} features, got {len(chosen)} columns. Name them in the model's order by "
+            "--features a,b,c (patterns such as gm_* are allowed)."
+        )
+    return tuple(chosen)

@@ -1,0 +1,275 @@
+"""An audit of a model that somebody brought: people with a known state in, the run folder of any audit out.
+
+Nothing is trained. ``Brought`` says who was a member and how the model is observed on the judged scans, which
+is all that differs between a table of predictions, a model to query and a model to look into. Matching,
+controls, attacks, estimates, verdict, report and card are the same code for all of them.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from privoxel.attacks.base import Attack
+from privoxel.cohort.base import Cohort, NoVolumes
+from privoxel.config import AttackConfig, ModelConfig, ReportConfig, RunConfig, SignalConfig
+from privoxel.errors import ConfigError, Problem, ProblemsError
+from privoxel.evaluation.archive import Archive
+from privoxel.evaluation.results import Results
+from privoxel.progress import Progress, Silent
+from privoxel.recipes.assemble import assemble_results
+from privoxel.recipes.audit import Outcome, write_outputs
+from privoxel.recipes.cohorts import read_cohort, summarise_cohort
+from privoxel.recipes.environment import machine_facts, version_facts
+from privoxel.recipes.groups import Compared, advice_on_groups, check_sizes, compare_groups, describe_groups
+from privoxel.recipes.judging import judge_observed
+from privoxel.recipes.matched import CALIPER
+from privoxel.recipes.rewrite import read_results, rewrite_report
+from privoxel.recipes.risk import assess_risk, write_risk
+from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_config
+from privoxel.recipes.scans import describe_derivative, write_scores
+from privoxel.recipes.target import Observed, TargetPlan, Workplace
+from privoxel.signals.table import LazyArray, SignalTable
+from privoxel.store import RunFolder, open_run
+from privoxel.training.runtime import Runtime
+from privoxel.version import __version__
+
+logger = logging.getLogger(__name__)
+
+PRIMARY = "default-black-box"
+
+Observe = Callable[[TargetPlan, Sequence[Attack], Workplace], Observed]
+"""Returns the signals that the attacks read, for every scan of ``workplace.cohort`` in its order."""
+
+
+@final
+@dataclass(frozen=True)
+class Brought:
+    """A model that somebody brought, and the people it is judged on.
+
+    ``kind`` names the section of the settings ("predictions", "model"), ``name`` the model in report and
+    files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
+    ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
+    yields, and ``primary`` the one that the verdict rests on unless the user chose another. ``facts`` are
+    settings that decide something: digests of files, formats, layers. ``notes`` are sentences that a reader
+    should know, without ids.
+    """
+
+    kind: str
+    name: str
+    cohort: Cohort
+    states: Mapping[str, int]
+    attacks: Mapping[str, Attack]
+    observe: Observe
+    primary: str = PRIMARY
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class BroughtAudit:
+    """How a model that somebody brought is audited.
+
+    ``primary``: the attack that the verdict rests on, None for the door's own; ``attacks``: those to run,
+    empty for all. ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``:
+    what pairs of a member and a non-member must have in common; empty compares everybody. ``caliper``:
+    largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
+    tolerated. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds batches and memory where a
+    model is run, on ``runtime``. The rest changes no number.
+    """
+
+    primary: str | None = None
+    attacks: tuple[str, ...] = ()
+    stated_mae: float | None = None
+    match: tuple[str, ...] = ()
+    caliper: float = CALIPER
+    tolerated_auc: float = 0.6
+    seed: int = 0
+    title: str = ""
+    skip_bad: bool = False
+    signals: SignalConfig = field(default_factory=SignalConfig)
+    runtime: Runtime = field(default_factory=Runtime)
+    resume: bool = False
+    workers: int = 1
+    progress: Progress = field(default_factory=Silent)
+
+
+class RefusedScansError(ProblemsError):
+    """Scans on which the model cannot be observed; ``scans`` are their rows in the cohort it was given."""
+
+    def __init__(self, title: str, problems: Sequence[Problem], scans: Sequence[int]) -> None:
+        super().__init__(title, problems, "Continue with the rest by --skip-bad.")
+        self.scans = tuple(scans)
+
+
+def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outcome:
+    """Audit what was brought in the run folder ``output`` and return the results.
+
+    Raises:
+        PrivoxelError: for a cohort, a model, settings or a folder that cannot be used; a run that was stopped
+        by an error or a signal can be resumed, and keeps what it had finished.
+    """
+    clock = Clock()
+    primary = options.primary or brought.primary
+    attacks = _chosen(brought, options, primary)
+    compared = _compared(brought.cohort, brought, options)
+    config = _config(brought, options, tuple(attacks), primary)
+    check_sizes(compared, config.attacks, options.seed)
+    shown = _shown_config(config, brought, options)
+    settings: dict[str, Any] = {
+        "config": shown,
+        "cohort": brought.cohort.name,
+        "cohort_content": cohort_content(compared.cohort),
+        "groups": hashlib.sha256(compared.members.tobytes()).hexdigest()[:16],
+        "privoxel": __version__,
+    }
+    facts = {"versions": version_facts(), "machine": machine_facts() | options.runtime.to_dict()}
+    folder = open_run(output, settings, resume=options.resume, facts=facts)
+    if folder.is_complete:
+        return Outcome(read_results(output), rewrite_report(output))
+    with log_file(folder):
+        write_config(folder, shown)
+        clock.lap("table")
+        compared, observed, workplace = _observed(brought, tuple(attacks.values()), config, folder, options)
+        clock.lap("signals")
+        done = judge_observed(observed, tuple(attacks.values()), workplace)
+        clock.lap("attacks")
+        risk = assess_risk([done], compared.cohort.covariates, config)
+        write_risk(risk, folder)
+        results = assemble_results(
+            [done],
+            config=config,
+            cohort=summarise_cohort(compared.cohort, folder),
+            risk=risk.summaries,
+            facts=facts | {"created": now(), "seconds": clock.laps},
+        )
+        clock.lap("estimates")
+        results = _with_context(results, compared, shown, options, brought.notes)
+        results = results.model_copy(update={"seconds": clock.laps})
+        write_scores(folder.path, done, compared.cohort.covariates)
+        describe_derivative(folder.path)
+        report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
+    return Outcome(results, report)
+
+
+def given_table(
+    plan: TargetPlan, workplace: Workplace, values: Mapping[str, np.ndarray], *, snapshot: str = "given"
+) -> Observed:
+    """Return a target of which only answers are known: ``values`` hold each signal, scans × value axes."""
+    cohort, design = workplace.cohort, plan.design
+    inside = set(design.members)
+    members = np.array([scan.participant in inside for scan in cohort.covariates.scans], dtype=np.int8)
+    table = SignalTable(
+        cohort.covariates,
+        (plan.model.name,),
+        (snapshot,),
+        members[None],
+        {name: LazyArray(np.asarray(value)[None, None].astype(np.float32)) for name, value in values.items()},
+    )
+    return Observed(plan, None, (), float(table.age[members == 1].mean()), table)
+
+
+def _observed(
+    brought: Brought,
+    attacks: tuple[Attack, ...],
+    config: RunConfig,
+    folder: RunFolder,
+    options: BroughtAudit,
+) -> tuple[Compared, Observed, Workplace]:
+    """Return the model as observed on the groups; scans that cannot be used are left out if that is asked."""
+    cohort = brought.cohort
+    if not isinstance(cohort.source, NoVolumes):
+        cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
+    while True:
+        compared = _compared(cohort, brought, options)
+        check_sizes(compared, config.attacks, options.seed)
+        plan = TargetPlan(brought.name, config.models[0], compared.design)
+        workplace = Workplace(
+            config, compared.cohort, folder, options.runtime, options.progress, options.workers
+        )
+        try:
+            return compared, brought.observe(plan, attacks, workplace), workplace
+        except RefusedScansError as refusal:
+            if not options.skip_bad:
+                raise
+            logger.warning("%d scans left out: %s", len(refusal.scans), refusal.problems[0].what)
+            scans = compared.cohort.covariates.scans
+            cohort = _without(cohort, {scans[row] for row in refusal.scans}, refusal.problems)
+
+
+def _without(cohort: Cohort, scans: set[Any], problems: Sequence[Problem]) -> Cohort:
+    kept = np.array([scan not in scans for scan in cohort.covariates.scans], dtype=np.bool_)
+    return replace(cohort.select(kept), problems=(*cohort.problems, *problems))
+
+
+def _compared(cohort: Cohort, brought: Brought, options: BroughtAudit) -> Compared:
+    return compare_groups(cohort, brought.states, options.match, caliper=options.caliper, seed=options.seed)
+
+
+def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, Attack]:
+    """Return the attacks to run.
+
+    Raises:
+        ConfigError: if one of them, or the primary one, does not work on what was brought.
+    """
+    known = brought.attacks
+    asked = set(options.attacks or known) | {primary}
+    unknown = sorted(asked - set(known))
+    if unknown:
+        alone = "on predictions alone" if brought.kind == "predictions" else "that work on it"
+        raise ConfigError(
+            f"An audit of {brought.name} needs attacks {alone}, got {', '.join(unknown)}. "
+            f"Choose among {', '.join(known)}."
+        )
+    return {name: attack for name, attack in known.items() if name in asked}
+
+
+def _config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...], primary: str) -> RunConfig:
+    title = options.title or f"Membership-inference audit of {brought.name}"
+    return RunConfig(
+        seed=options.seed,
+        models=(ModelConfig(name=brought.name, stated_mae=options.stated_mae),),
+        signals=options.signals,
+        attacks=AttackConfig(names=attacks, primary=primary, protocol="audit"),
+        report=ReportConfig(title=title, tolerated_auc=options.tolerated_auc, slices=0),
+    )
+
+
+def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) -> dict[str, Any]:
+    """Return the settings that decided something: nothing was trained here."""
+    shown = config.to_dict()
+    kept: dict[str, Any] = {"seed": shown["seed"], "attacks": shown["attacks"], "report": shown["report"]}
+    kept[brought.kind] = {
+        **brought.facts,
+        "match": list(options.match),
+        "caliper": options.caliper,
+        "skip_bad": options.skip_bad,
+        **({} if options.stated_mae is None else {"stated_mae": options.stated_mae}),
+    }
+    return kept
+
+
+def _with_context(
+    results: Results,
+    compared: Compared,
+    shown: dict[str, Any],
+    options: BroughtAudit,
+    notes: Sequence[str],
+) -> Results:
+    """Return the results with what only such an audit has: differences, matching, who was left out."""
+    (target,) = results.targets
+    design = {"protocol": target.design["protocol"], **describe_groups(compared, options.match)}
+    if notes:
+        design["groups"] = " ".join(notes)
+    excluded = compared.excluded + (compared.unmatched or 0)
+    target = target.model_copy(update={"design": design, "n_excluded": excluded})
+    verdict = results.verdict
+    advice = advice_on_groups(results, options.match)
+    if advice:
+        verdict = verdict.model_copy(update={"reasons": [*verdict.reasons, advice]})
+    return results.model_copy(update={"targets": [target], "verdict": verdict, "config": shown})
