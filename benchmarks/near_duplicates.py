@@ -121,9 +121,7 @@ def tell(name: str, volumes: Volume, copies: Volume, known: set[tuple[int, int]]
 
 def show(tally: dict, n: int) -> None:
     """Print the tally as rows of a table."""
-    print(
-        f"| copies of one in {SHARE} of {n} | found | pairs of two people taken for one (cohorts) | limit, median |"
-    )
+    print(f"| copies of one in {SHARE} of {n} | found | pairs wrongly found (cohorts) | limit, median |")
     print("|---|---|---|---|")
     for name, row in tally.items():
         limit = np.median([one for one in row["limits"] if one is not None] or [np.nan])
