@@ -40,6 +40,17 @@ class JobError(PrivoxelError):
     """A job whose worker kept dying, or a cluster that cannot be reached."""
 
 
+def printable(text: str) -> str:
+    r"""Return ``text`` with control characters escaped: names come from files, and a terminal obeys some.
+
+    >>> print(printable("sub-\x1b[2J"))
+    sub-\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One fault of an input: where it is, what is wrong, what to do about it."""
@@ -50,7 +61,7 @@ class Problem:
     participant: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.remedy}"
+        return printable(f"{self.where}: {self.what}. {self.remedy}")
 
 
 class ProblemsError(CohortError):

@@ -19,7 +19,7 @@ from privoxel.models.predictor import FileFormat
 from privoxel.recipes.brought import BroughtAudit
 from privoxel.recipes.doors import Given, grid_for, name_of, open_predictor
 from tests.brought_models import write_linear_onnx, write_onnx
-from tests.conftest import make_cohort
+from tests.conftest import ArrayVolumes, make_cohort
 from tests.niftis import blob, image_path, write_image, write_lines
 from tests.recipes.commands import call
 
@@ -283,3 +283,18 @@ def test_a_model_of_another_grid_is_refused_before_anything_is_read(tmp_path):
 def test_names_of_models_are_fit_for_folders():
     assert name_of("a b/c d?.onnx") == "c-d-"
     assert FileFormat.SKOPS == "skops"
+
+
+def test_a_member_among_the_non_members_is_named_on_the_terminal_left_out_and_counted(tmp_path, caplog):
+    values = COHORT.batch(range(80))[:, 0]
+    values[79] = values[0]
+    cohort = replace(COHORT, source=ArrayVolumes(values), fingerprint="a copy")
+    outcome = audited(tmp_path, cohort=cohort)
+    (target,) = outcome.results.targets
+    assert (target.n_members, target.n_non_members) == (40, 39)
+    assert "sub-000 (a member) and sub-079 (a non-member) hold the same voxels" in caplog.text
+    report = outcome.report.read_text()
+    assert "1 non-members are members under another name" in report
+    for file in (tmp_path / "run").rglob("*.*"):
+        if file.suffix in {".html", ".json", ".md", ".log", ".toml"}:
+            assert "sub-079" not in file.read_text(), file

@@ -18,8 +18,9 @@ def test_a_sound_cohort_is_summarised(tmp_path):
     assert check.ages == pytest.approx((42, np.sqrt(2 / 3), 41, 43))
     assert check.sexes == {"F": 2, "M": 1}
     assert check.sites == {"A": 2, "B": 1}
-    assert len(check.warnings) == 1
-    assert "2 sites" in check.warnings[0]
+    assert len(check.warnings) == 2
+    assert "too few scans to tell" in check.warnings[0]
+    assert "2 sites" in check.warnings[1]
 
 
 def test_participants_are_counted_once_whatever_their_sessions():

@@ -17,6 +17,7 @@ from privoxel.cohort.nifti import SPACES, SUFFIXES, NiftiSource, header_fault
 from privoxel.cohort.preprocess import Normalise, history_of
 from privoxel.cohort.tables import (
     AGE_REMEDY,
+    COVARIATE_COLUMNS,
     Entry,
     Found,
     Row,
@@ -31,6 +32,7 @@ from privoxel.cohort.tables import (
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 NO_FILTER: Mapping[str, Sequence[str]] = {}
+ANNEX = "/.git/annex/objects/"
 SKIP_HINT = "Continue with the rest by --skip-bad (skip_bad=True)."
 
 
@@ -80,7 +82,7 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
             "none" keeps intensities, for models that scale them.
         where: values that columns of the participants' table may have, e.g. {"site": ["A", "B"]}.
         skip_bad: leave scans with a problem out (``cohort.problems`` lists them) instead of refusing all.
-        root: a further folder in which a table's paths may lie.
+        root: a further folder in which a table's paths, or the targets of a folder's links, may lie.
         name: name of the cohort; by default that of the folder or table.
 
     Raises:
@@ -90,6 +92,7 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
     place = Path(path)
     if place.is_dir():
         found = folder_entries(place, where=where) if is_plain(place) else bids_entries(place, where=where)
+        found = _inside(found, place, root)
     elif place.is_file():
         found = table_entries(place, where=where, root=root)
     else:
@@ -116,6 +119,30 @@ def _nothing(place: Path) -> Problem:
     return Problem(
         place.name or str(place), "has no usable T1w image (sub-*/[ses-*/]anat/*_T1w.nii.gz)", remedy
     )
+
+
+def _inside(found: Found, folder: Path, root: Path | None) -> Found:
+    """Return the entries whose files lie in the dataset or in ``root``; a link may lead out of it.
+
+    The dataset of a derivative is the one above it. The store of git-annex counts as part of it.
+    """
+    table = participants_table(folder)
+    allowed = [place.resolve() for place in (folder, table.parent, *([root] if root else []))]
+    kept = Found(problems=found.problems)
+    for entry in found.entries:
+        try:
+            file = entry.path.resolve()
+        except (OSError, RuntimeError):
+            kept.blame(entry.place, "is a link that leads in a circle", "Remove it", entry.scan.participant)
+            continue
+        if ANNEX in file.as_posix() or any(file.is_relative_to(place) for place in allowed):
+            kept.entries.append(entry)
+            continue
+        what = "is a link that leads out of the dataset"
+        kept.blame(
+            entry.place, what, "Name the folder it may lead to with --root DIR", entry.scan.participant
+        )
+    return kept
 
 
 def _usable(found: Found, grid: Grid) -> list[Entry]:
@@ -211,8 +238,10 @@ def read_people(
     path: Path, where: Mapping[str, Sequence[str]], found: Found
 ) -> dict[tuple[str, str], Person]:
     """Return the rows of participants.tsv by (participant, session), session "" where there is no column."""
-    table = read_table(path, ("participant_id",))
+    kept = COVARIATE_COLUMNS | {name.lower() for name in where}
+    table = read_table(path, ("participant_id",), keep=kept)
     found.problems.extend(table.problems)
+    found.blame_unit([row.get("age") for row in table.rows], path.name)
     people: dict[tuple[str, str], Person] = {}
     repeated: dict[tuple[str, str], int] = {}
     for row, sex, wanted in zip(
@@ -332,7 +361,7 @@ class SessionAges:
         if not path.is_file():
             return {}
         try:
-            table = read_table(path, ("session_id",))
+            table = read_table(path, ("session_id",), keep={"session_id", "age"})
         except ProblemsError as error:
             self._found.problems.extend(error.problems)
             return {}

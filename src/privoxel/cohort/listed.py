@@ -15,7 +15,7 @@ from privoxel.cohort.bids import image_of
 from privoxel.cohort.columns import check_required
 from privoxel.cohort.nifti import SUFFIXES
 from privoxel.cohort.predictions import ALIASES, MEMBER_WORDS
-from privoxel.cohort.tables import MISSING, Row, label, read_table, scan_of
+from privoxel.cohort.tables import COVARIATE_COLUMNS, MISSING, Row, label, read_table, scan_of
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 LARGEST_LIST = 64 * 2**20
@@ -87,7 +87,7 @@ def listed_column(path: Path, *, needs_member: bool = False) -> Listed:
     Raises:
         ProblemsError: if the table cannot be read, names no participants, or lacks ``member`` where needed.
     """
-    table = read_table(path, ())
+    table = read_table(path, (), keep={"member", *COVARIATE_COLUMNS})
     by_path = needs_member and "path" in table.columns  # a table of volumes, whose paths can name people
     required = [*([] if by_path else ["participant_id"]), *(["member"] if needs_member else [])]
     check_required(path.name, table.columns, required, ALIASES)
@@ -140,6 +140,8 @@ def _text(path: Path) -> str:
         ProblemsError: if it is not there, too large for a list, or no UTF-8.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CohortError("is no file")
         with path.open("rb") as stream:
             content = stream.read(LARGEST_LIST + 1)
         if len(content) > LARGEST_LIST:

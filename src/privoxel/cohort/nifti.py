@@ -1,5 +1,7 @@
 """NIfTI files as volumes on a grid: what a header promises, and what the voxels then hold."""
 
+import gzip
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +10,32 @@ from typing import Any, final
 import nibabel as nib
 import numpy as np
 
-from privoxel.arrays import Float32Array
+from privoxel.arrays import Float32Array, FloatArray
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.preprocess import Normalise, Oriented, VolumeError, canonical, coverage, to_grid, z_score
 from privoxel.errors import Problem, ProblemsError
 
 SUFFIXES = (".nii", ".nii.gz")
+STANDARD_SPACES = (3, 4)
+"""Codes of Talairach and MNI152 space."""
+
 SPACES = "T1w images as given, space "
 """How the history of a cohort of files begins; the spaces that their names state follow."""
 
-MAX_VOXELS = 1_000_000_000
+MAX_VOXELS = 2**28
+"""A head in 0.4 mm voxels; more is a damaged header, or would not fit the memory."""
+
+LARGEST_OFFSET = 16 * 2**20
+"""Bytes that may stand before the voxels: header extensions."""
+
+BOMB_BYTES = 2**28
+BOMB_RATIO = 250
+"""A file whose voxels take more bytes than the first, and more times its size than the second, is no scan."""
+
+DEFLATE_RATIO = 1032
+"""Bytes that one compressed byte can stand for at most."""
+
+LARGEST_CONFLICT_MM = 2.0
 LEAST_COVERAGE = 0.75
 
 UNREADABLE = (
@@ -26,6 +44,9 @@ UNREADABLE = (
     ValueError,
     OverflowError,
     MemoryError,
+    RuntimeError,
+    KeyError,
+    struct.error,
     zlib.error,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -36,7 +57,8 @@ UNREADABLE = (
 def header_fault(path: Path, grid: Grid) -> VolumeError | None:
     """Return what the header alone shows to be unusable, or None; no voxel is read."""
     try:
-        _check_header(path, _open(path), grid)
+        with np.errstate(all="ignore"):  # damaged numbers are looked for, not warned of
+            _check_header(path, _open(path), grid)
     except VolumeError as fault:
         return fault
     return None
@@ -48,10 +70,14 @@ def read_volume(path: Path, grid: Grid, normalise: Normalise) -> Float32Array:
     Raises:
         VolumeError: if the header or the voxels cannot be used.
     """
-    image = _open(path)
-    _check_header(path, image, grid)
-    array, affine = canonical(*_read(image))
-    return z_score(to_grid(array, affine, grid), normalise)
+    with np.errstate(all="ignore"):
+        image = _open(path)
+        _check_header(path, image, grid)
+        array, affine = canonical(*_read(image))
+        volume = z_score(to_grid(array, affine, grid), normalise)
+    if not np.isfinite(volume).all():
+        raise VolumeError("has values too large to be standardised", "Save the voxels in a smaller range")
+    return volume
 
 
 def _open(path: Path) -> Any:
@@ -64,9 +90,33 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise VolumeError("is not there", "Correct the path, or remove the row")
     try:
+        _check_offset(path)
         return nib.load(path)
+    except VolumeError:
+        raise
     except UNREADABLE as error:
         raise _unreadable(error) from error
+
+
+def _check_offset(path: Path) -> None:
+    """Look at where a header says the voxels begin before anything is read up to there."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        start = stream.read(540)
+    if len(start) < 348:
+        raise VolumeError("is cut short", "Copy or create the file again")
+    for order in "<>":
+        (size,) = struct.unpack_from(f"{order}i", start)
+        if size == 348:
+            (offset,) = struct.unpack_from(f"{order}f", start, 108)
+        elif size == 540 and len(start) == 540:
+            (offset,) = struct.unpack_from(f"{order}q", start, 168)
+        else:
+            continue
+        if not 0 <= offset <= LARGEST_OFFSET:
+            raise VolumeError(
+                "says that its voxels begin at an impossible place",
+                "Create the file again; its header is damaged",
+            )
 
 
 def _unreadable(error: BaseException) -> VolumeError:
@@ -90,12 +140,49 @@ def _check_header(path: Path, image: Any, grid: Grid) -> None:
         raise VolumeError(
             "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
         )
+    _check_scaling(image)
+    _check_frames(image)
     _check_affine(image, grid)
     _check_length(path, image)
 
 
 def _is_nifti(image: Any) -> bool:
     return isinstance(image, nib.Nifti1Pair)
+
+
+def _check_scaling(image: Any) -> None:
+    slope, shift = (float(image.header[name]) for name in ("scl_slope", "scl_inter"))
+    if np.isinf(slope) or np.isinf(shift):
+        raise VolumeError("scales its voxels by infinity (scl_slope, scl_inter)", "Save the voxels unscaled")
+
+
+def _check_frames(image: Any) -> None:
+    """Refuse a file whose two matrices say different things of the same space.
+
+    Where the sform alone claims a standard space and the qform the scanner's, each has its own meaning, and
+    the sform is read (NIfTI-1 standard, method 3).
+    """
+    header = image.header
+    if not (isinstance(header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0):
+        return
+    sform, qform = header.get_sform(), _qform(header)
+    standard = header["sform_code"] in STANDARD_SPACES and header["qform_code"] not in STANDARD_SPACES
+    if standard or not (np.isfinite(sform).all() and np.isfinite(qform).all()):
+        return
+    corners = np.array(np.meshgrid(*[[0, n - 1] for n in image.shape[:3]], [1])).reshape(4, -1)
+    apart = float(np.linalg.norm((sform - qform)[:3] @ corners, axis=0).max())
+    if apart > LARGEST_CONFLICT_MM:
+        raise VolumeError(
+            f"has an sform and a qform that disagree by up to {apart:.3g} mm",
+            "Keep the right one: set the code of the other to 0, or copy one to the other",
+        )
+
+
+def _qform(header: Any) -> FloatArray:
+    try:
+        return np.asarray(header.get_qform(), dtype=np.float64)
+    except UNREADABLE as error:
+        raise VolumeError("has a qform that is no rotation", "Set qform_code to 0, or repair it") from error
 
 
 def _check_affine(image: Any, grid: Grid) -> None:
@@ -111,18 +198,22 @@ def _check_affine(image: Any, grid: Grid) -> None:
 
 
 def _check_length(path: Path, image: Any) -> None:
-    """Find a plain file cut short without reading it (a compressed one shows only when read)."""
-    if path.suffix != ".nii":
-        return
+    """Find a file too short for what its header claims, or too long for its size, without reading it."""
+    size = path.stat().st_size
     needed = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    if path.stat().st_size < needed:
+    is_plain = path.suffix == ".nii"
+    if size * (1 if is_plain else DEFLATE_RATIO) < needed:
         raise VolumeError("is cut short", "Copy or create the file again")
+    if not is_plain and needed > BOMB_BYTES and needed > BOMB_RATIO * size:
+        raise VolumeError(
+            f"unpacks to {needed / 1e9:.1f} GB from {size / 1e6:.1f} MB, which no scan does",
+            "Create the file again, cropped to the head",
+        )
 
 
 def _read(image: Any) -> Oriented:
     try:
-        with np.errstate(over="ignore"):
-            array = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+        array = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
     except UNREADABLE as error:
         raise _unreadable(error) from error
     bad = array.size - int(np.isfinite(array).sum())

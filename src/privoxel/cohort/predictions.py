@@ -17,10 +17,20 @@ from privoxel.arrays import BoolArray, FloatArray
 from privoxel.cohort.base import Covariates, ScanId
 from privoxel.cohort.columns import check_required, one_of_many
 from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER
-from privoxel.cohort.tables import OLDEST, Row, Table, label, read_table, sex_of
+from privoxel.cohort.tables import (
+    OLDEST,
+    TOP_CODED,
+    Row,
+    Table,
+    age_unit_problem,
+    label,
+    read_table,
+    sex_of,
+)
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 REQUIRED = ("participant_id", "age", "predicted_age", "member")
+USED = frozenset({*REQUIRED, "session", "session_id", "sex", "site", "sd"})
 ALIASES = {
     "participant_id": ("participant", "subject", "subject_id", "sub", "id", "eid", "patient_id"),
     "age": ("true_age", "chronological_age", "age_years", "label", "y", "y_true", "target"),
@@ -34,7 +44,6 @@ MEMBER_WORDS = {
     **dict.fromkeys(("", "-1", "excluded", "unknown", "val", "validation"), EXCLUDED),
 }
 MOST_SITES = 100
-TOP_CODED = ("+", ">", "≥")
 
 
 @final
@@ -81,7 +90,7 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
         CohortError: if there are members but nobody else, or the other way round.
         ProblemsError: listing everything that is wrong with the table.
     """
-    table = read_table(path, ())
+    table = read_table(path, (), keep=USED)
     check_required(path.name, table.columns, REQUIRED, ALIASES)
     sexes = dict(zip((row.line for row in table.rows), sex_of(table.rows), strict=True))
     columns = [*_column_problems(path.name, table, sexes)]
@@ -111,16 +120,9 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
     if not table.rows:
         yield Problem(place, "has no lines below its header", "Write one line a scan")
     for column in ("age", "predicted_age"):
-        values = [
-            value for value in map(_number, (row.get(column) for row in table.rows)) if value is not None
-        ]
-        if values and float(np.median(values)) > OLDEST:
-            unit, factor = ("days", "365.25") if np.median(values) > 12 * OLDEST else ("months", "12")
-            yield Problem(
-                place,
-                f"has a column {column!r} whose values are mostly above {OLDEST:g}, as ages in {unit} are",
-                f"Divide it by {factor}; ages are in years",
-            )
+        problem = age_unit_problem((row.get(column) for row in table.rows), place, column)
+        if problem:
+            yield problem
     codes = {text for row in table.rows if (text := row.get("sex"))[:1].isdigit() and not sexes[row.line]}
     if codes:
         shown = ", ".join(sorted(codes)[:5])

@@ -7,16 +7,21 @@ never their ages.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
 OLDEST = 120.0
+TOP_CODED = ("+", ">", "≥")
+LARGEST_TABLE = 4 * 2**30
+LONGEST_LINE = 16 * 2**20
+COVARIATE_COLUMNS = frozenset({"participant_id", "session", "session_id", "path", "age", "sex", "site"})
 ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
 SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
@@ -65,34 +70,73 @@ class Found:
         """Add a problem."""
         self.problems.append(Problem(where, what, remedy, participant))
 
+    def blame_unit(self, ages: Iterable[str], place: str) -> None:
+        """Add a problem if ages as written are in days or months."""
+        problem = age_unit_problem(ages, place)
+        if problem:
+            self.problems.append(problem)
 
-def read_table(path: Path, required: Sequence[str]) -> Table:
+
+def read_table(path: Path, required: Sequence[str], *, keep: Collection[str] | None = None) -> Table:
     """Return the rows of a comma-, semicolon- or tab-separated file with a header line.
 
     A byte-order mark, CRLF and blank lines are fine; column names are taken in lower case.
+
+    Args:
+        path: the table, at most 4 GiB.
+        required: columns that must be there.
+        keep: the columns whose cells are held in memory; by default all. A table may have thousands.
 
     Raises:
         ProblemsError: if the file cannot be read, or a column is missing or there twice.
     """
     try:
+        _check_size(path)
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            header = stream.readline()
+            header = stream.readline(LONGEST_LINE)
             stream.seek(0)
-            reader = csv.reader(stream, delimiter=_delimiter(path, header))
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = Problem(path.name, f"cannot be read ({type(error).__name__})", "Save it as UTF-8 text")
+            reader = csv.reader(_lines_of(stream), delimiter=_delimiter(path, header))
+            return _table(path, reader, required, keep)
+    except (OSError, UnicodeDecodeError, csv.Error, CohortError) as error:
+        if isinstance(error, ProblemsError):
+            raise
+        what = str(error) if isinstance(error, CohortError) else f"cannot be read ({type(error).__name__})"
+        problem = Problem(path.name, what, "Save it as UTF-8 text, one line a row")
         raise ProblemsError("A table cannot be used", [problem]) from error
-    columns = tuple(name.strip().lower() for name in lines[0][1]) if lines else ()
-    _check_columns(path.name, columns, required)
-    rows = [
-        Row(n, dict(zip(columns, cells, strict=True))) for n, cells in lines[1:] if len(cells) == len(columns)
-    ]
-    ragged = [
-        Problem(f"{path.name} line {n}", f"has {len(cells)} cells, not {len(columns)}", "Correct the line")
-        for n, cells in lines[1:]
-        if len(cells) != len(columns)
-    ]
+
+
+def _check_size(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise CohortError("is no file")
+    if path.stat().st_size > LARGEST_TABLE:
+        raise CohortError(f"is larger than {LARGEST_TABLE // 2**30} GiB")
+
+
+def _lines_of(stream: TextIO) -> Iterator[str]:
+    """Yield lines, none of which is long enough to fill the memory."""
+    while line := stream.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise CohortError(f"has a line of {LONGEST_LINE // 2**20} MiB or more")
+        yield line
+
+
+def _table(path: Path, reader: "csv._reader", required: Sequence[str], keep: Collection[str] | None) -> Table:
+    columns: tuple[str, ...] = ()
+    rows, ragged = [], []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not columns:
+            columns = tuple(name.strip().lower() for name in cells)
+            _check_columns(path.name, columns, required)
+            held = [k for k, name in enumerate(columns) if keep is None or name in keep]
+        elif len(cells) == len(columns):
+            rows.append(Row(reader.line_num, {columns[k]: cells[k] for k in held}))
+        else:
+            what = f"has {len(cells)} cells, not {len(columns)}"
+            ragged.append(Problem(f"{path.name} line {reader.line_num}", what, "Correct the line"))
+    if not columns:
+        _check_columns(path.name, columns, required)
     return Table(columns, tuple(rows), tuple(ragged))
 
 
@@ -121,17 +165,41 @@ def parse_age(text: str) -> float:
     """Return an age in years.
 
     Raises:
-        CohortError: saying what is wrong with it (missing, no number, out of range), never the age itself.
+        CohortError: saying what is wrong with it, never the age itself.
     """
     if not text:
         raise CohortError("has no age")
     try:
         age = float(text)
     except ValueError:
-        raise CohortError("has an age that is not a number") from None
-    if not 0 <= age <= OLDEST:
+        raise CohortError(_age_fault(text)) from None
+    if "_" in text or not 0 <= age <= OLDEST:
         raise CohortError("has an age that cannot be one in years")
     return age
+
+
+def _age_fault(text: str) -> str:
+    if any(sign in text for sign in TOP_CODED):
+        return "has a top-coded age (such as 89+), so that the model's error on it is not known"
+    if text.replace(",", ".", 1).replace(".", "", 1).isdigit():
+        return "has an age with a decimal comma"
+    return "has an age that is text, not a number"
+
+
+def age_unit_problem(ages: Iterable[str], place: str, column: str = "age") -> Problem | None:
+    """Return what is wrong if ages as written are mostly too high for years, as days and months are."""
+    values = []
+    for text in ages:
+        try:
+            values.append(float(text))
+        except ValueError:
+            continue
+    middle = median(values) if values else 0.0
+    if not middle > OLDEST:
+        return None
+    unit, factor = ("days", "365.25") if middle > 12 * OLDEST else ("months", "12")
+    what = f"has a column {column!r} whose values are mostly above {OLDEST:g}, as ages in {unit} are"
+    return Problem(place, what, f"Divide it by {factor}; ages are in years")
 
 
 def sex_of(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -187,8 +255,9 @@ def table_entries(path: Path, *, where: Mapping[str, Sequence[str]], root: Path 
 
     Paths are relative to the table's folder and must stay in it, or in ``root``.
     """
-    table = read_table(path, ("path", "age"))
+    table = read_table(path, ("path", "age"), keep=COVARIATE_COLUMNS | {name.lower() for name in where})
     found = Found(problems=list(table.problems))
+    found.blame_unit([row.get("age") for row in table.rows], path.name)
     allowed = [path.parent.resolve(), *([root.resolve()] if root else [])]
     kept = matching(table, where, path.name)
     for row, sex, keep in zip(table.rows, sex_of(table.rows), kept, strict=True):
@@ -205,7 +274,7 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
     scan = scan_of(row, written)
     try:
         file = (allowed[0] / written).resolve()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links that lead in a circle
         found.blame(place, "has a path that cannot be one", "Correct it", scan.participant)
         return
     if not any(file.is_relative_to(folder) for folder in allowed):

@@ -32,6 +32,7 @@ from privoxel.recipes.rewrite import read_results, rewrite_report
 from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_config
 from privoxel.recipes.scans import describe_derivative, write_scores
+from privoxel.recipes.screening import screen_people
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run
@@ -116,6 +117,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     """
     clock = Clock()
     primary = options.primary or brought.primary
+    brought = _screened(brought, options)
     attacks = _chosen(brought, options, primary)
     compared = _compared(brought.cohort, brought, options)
     config = _config(brought, options, tuple(attacks), primary)
@@ -157,6 +159,17 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     return Outcome(results, report)
 
 
+def _screened(brought: Brought, options: BroughtAudit) -> Brought:
+    """Return the same with its volumes read, and without members among the non-members."""
+    if isinstance(brought.cohort.source, NoVolumes):
+        return brought
+    cohort = read_cohort(brought.cohort, skip_bad=options.skip_bad, progress=options.progress)
+    states = dict(brought.states)
+    overlap = screen_people(cohort, states, workers=options.workers, progress=options.progress)
+    notes = (*brought.notes, *overlap.notes)
+    return replace(brought, cohort=cohort, states=overlap.states, notes=notes)
+
+
 def given_table(
     plan: TargetPlan, workplace: Workplace, values: Mapping[str, np.ndarray], *, snapshot: str = "given"
 ) -> Observed:
@@ -183,8 +196,6 @@ def _observed(
 ) -> tuple[Compared, Observed, Workplace]:
     """Return the model as observed on the groups; scans that cannot be used are left out if that is asked."""
     cohort = brought.cohort
-    if not isinstance(cohort.source, NoVolumes):
-        cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
     while True:
         compared = _compared(cohort, brought, options)
         check_sizes(compared, config.attacks, options.seed)
