@@ -8,7 +8,7 @@ from typing import Any, final
 import nibabel as nib
 import numpy as np
 
-from privoxel.arrays import Float32Array
+from privoxel.arrays import Float32Array, FloatArray
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.preprocess import Normalise, Oriented, VolumeError, canonical, coverage, to_grid, z_score
 from privoxel.errors import Problem, ProblemsError
@@ -19,6 +19,9 @@ SPACES = "T1w images as given, space "
 
 MAX_VOXELS = 1_000_000_000
 LEAST_COVERAGE = 0.75
+HEAD_MM = (100.0, 600.0)
+"""Least and largest extent of an image that can hold a whole head."""
+MAX_HEAD_VOXELS = 200_000_000
 
 UNREADABLE = (
     OSError,
@@ -54,6 +57,48 @@ def read_volume(path: Path, grid: Grid, normalise: Normalise) -> Float32Array:
     return z_score(to_grid(array, affine, grid), normalise)
 
 
+def head_fault(path: Path) -> VolumeError | None:
+    """Return why the header alone shows that the file is no raw scan of a head, or None; no voxel is read."""
+    try:
+        _check_head(path, _open(path))
+    except VolumeError as fault:
+        return fault
+    return None
+
+
+def read_head(path: Path) -> tuple[Oriented, FloatArray]:
+    """Return a raw scan, wherever it lies in space: canonical, and the affine of the voxels as stored.
+
+    Raises:
+        VolumeError: if the header or the voxels cannot be used.
+    """
+    image = _open(path)
+    _check_head(path, image)
+    stored = _read(image)
+    return canonical(*stored), stored.affine
+
+
+def _check_head(path: Path, image: Any) -> None:
+    _check_form(path, image)
+    if np.prod(image.shape[:3], dtype=np.float64) > MAX_HEAD_VOXELS:
+        raise VolumeError(f"has {_times(image.shape[:3])} voxels", "Resample it to voxels of 0.5 mm or more")
+    extent = np.linalg.norm(image.affine[:3, :3], axis=0) * image.shape[:3]
+    if extent.min() < HEAD_MM[0] or extent.max() > HEAD_MM[1]:
+        size = "×".join(f"{mm:.0f}" for mm in extent)
+        raise VolumeError(
+            f"measures {size} mm, not {HEAD_MM[0]:.0f} to {HEAD_MM[1]:.0f} along each axis",
+            "Give a whole head with its voxel size in mm",
+        )
+    header = image.header
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        hands = [np.linalg.det(form[:3, :3]) for form in (header.get_sform(), header.get_qform())]
+        if hands[0] * hands[1] < 0:
+            raise VolumeError(
+                "has an sform and a qform that disagree on which side is left",
+                "Find out which is right, and write it to both",
+            )
+
+
 def _open(path: Path) -> Any:
     if not path.name.endswith(SUFFIXES):
         raise VolumeError("is not a NIfTI file", "Give files that end in .nii or .nii.gz")
@@ -75,6 +120,17 @@ def _unreadable(error: BaseException) -> VolumeError:
 
 
 def _check_header(path: Path, image: Any, grid: Grid) -> None:
+    _check_form(path, image)
+    share = coverage(image.shape[:3], image.affine, grid)
+    if share < LEAST_COVERAGE:
+        raise VolumeError(
+            f"covers {share:.0%} of the brain's place in MNI152 space, not {LEAST_COVERAGE:.0%} or more",
+            "Register it to MNI152, and keep the affine of the result",
+        )
+
+
+def _check_form(path: Path, image: Any) -> None:
+    """Check everything that does not depend on where the image lies."""
     if not _is_nifti(image):
         raise VolumeError("is not a NIfTI file", "Convert it to .nii.gz")
     shape = image.shape
@@ -90,24 +146,14 @@ def _check_header(path: Path, image: Any, grid: Grid) -> None:
         raise VolumeError(
             "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
         )
-    _check_affine(image, grid)
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
     _check_length(path, image)
 
 
 def _is_nifti(image: Any) -> bool:
     return isinstance(image, nib.Nifti1Pair)
-
-
-def _check_affine(image: Any, grid: Grid) -> None:
-    affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
-    share = coverage(image.shape[:3], affine, grid)
-    if share < LEAST_COVERAGE:
-        raise VolumeError(
-            f"covers {share:.0%} of the brain's place in MNI152 space, not {LEAST_COVERAGE:.0%} or more",
-            "Register it to MNI152, and keep the affine of the result",
-        )
 
 
 def _check_length(path: Path, image: Any) -> None:

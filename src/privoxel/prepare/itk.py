@@ -5,7 +5,6 @@ repeatable: the metric's random points are drawn from a seed, and the number of 
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,9 @@ def evened(head: Oriented, mask: BoolArray, *, threads: int) -> Float32Array:
     """Return the head without its smooth shading, as estimated within ``mask`` (N4; Tustison et al. 2010).
 
     The field is fitted on voxels of about 4 mm and taken from the head at full resolution.
+
+    Raises:
+        VolumeError: if N4 gives up.
     """
     import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
 
@@ -47,7 +49,12 @@ def evened(head: Oriented, mask: BoolArray, *, threads: int) -> Float32Array:
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations(N4_ITERATIONS)
     small = sitk.Shrink(itk_image(mask.astype(np.uint8), head.affine), shrink)
-    corrector.Execute(sitk.Shrink(whole, shrink), small)
+    try:
+        corrector.Execute(sitk.Shrink(whole, shrink), small)
+    except RuntimeError as error:
+        raise VolumeError(
+            "has shading that cannot be estimated (N4)", "Look at the scan: is its brain whole and bright?"
+        ) from error
     field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(whole)).transpose(2, 1, 0)
     return (head.array / np.exp(field)).astype(np.float32)
 
@@ -93,24 +100,6 @@ def registered(
             "Look at the scan: is it a whole head, and is its affine right?",
         ) from error
     return lps(_matrix(affine))
-
-
-def write_transform(path: Path, matrix: FloatArray) -> None:
-    """Write a map from the template's world to the scan's as an ITK transform, as resamplers read it."""
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
-
-    in_lps = lps(matrix)
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(in_lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(in_lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
-
-
-def read_transform(path: Path) -> FloatArray:
-    """Return the map that ``write_transform`` wrote."""
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
-
-    return lps(_matrix(sitk.AffineTransform(sitk.ReadTransform(str(path)))))
 
 
 def _descend(fixed: Any, moving: Any, transform: Any, shrink: tuple[int, ...], *, seed: int) -> None:
