@@ -13,7 +13,7 @@ from privoxel.cohort.preprocess import VolumeError
 THRESHOLD = 0.5
 
 
-def brain_mask(head: Float32Array, *, threads: int) -> BoolArray:
+def brain_mask(head: Float32Array) -> BoolArray:
     """Return which voxels of a canonical (RAS+) head are brain: one connected part without holes.
 
     Raises:
@@ -23,7 +23,7 @@ def brain_mask(head: Float32Array, *, threads: int) -> BoolArray:
     from deepbet import BrainExtraction  # noqa: PLC0415 - an extra
 
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its weights are TorchScript, which PyTorch calls deprecated

@@ -58,8 +58,8 @@ def find_scans(folder: Path, *, participants: Sequence[str] = (), sessions: Sequ
     problems = [p for p in found.problems if not wanted or p.participant in wanted]
     if not scans and not problems:
         raise ConfigError(
-            f"Preparing needs raw scans (sub-*/[ses-*/]anat/*_T1w.nii.gz without space- and desc-), got none in "
-            f"{folder}. Name the raw dataset; prepared images need no preparing."
+            "Preparing needs raw scans (sub-*/[ses-*/]anat/*_T1w.nii.gz without space- and desc-), got none "
+            f"in {folder}. Name the raw dataset; prepared images need no preparing."
         )
     return _without_twins(scans, problems)
 
@@ -87,7 +87,8 @@ def _check_labels(what: str, wanted: set[str], there: set[str]) -> None:
     if absent:
         some = ", ".join(sorted(there)[:SHOWN]) + (", …" if len(there) > SHOWN else "")
         raise ConfigError(
-            f"--{what}-label needs labels of the dataset, got {', '.join(absent)}. Present are {some or 'none'}."
+            f"--{what}-label needs labels of the dataset, got {', '.join(absent)}. "
+            f"Present are {some or 'none'}."
         )
 
 

@@ -1,6 +1,6 @@
 """Affine maps of world millimetres (RAS+) as 4 × 4 matrices: making, changing and comparing them.
 
-A matrix here takes a point of the template to the same place of the scan, both in mm, as a resampler needs it.
+A map of a registration takes a point of the template to the same place of the scan, as a resampler needs it.
 """
 
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def centroid(mask: BoolArray, affine: FloatArray) -> FloatArray:
 
 def stretches(matrix: FloatArray) -> FloatArray:
     """Return the three factors by which ``matrix`` stretches lengths, largest first (singular values)."""
-    return np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return np.linalg.svd(matrix[:3, :3], compute_uv=False).astype(np.float64)
 
 
 def distances(first: FloatArray, second: FloatArray, points: FloatArray) -> Distances:
@@ -68,8 +68,8 @@ def distances(first: FloatArray, second: FloatArray, points: FloatArray) -> Dist
 
 
 def lattice(mask: BoolArray, affine: FloatArray, step_mm: float) -> FloatArray:
-    """Return the points of a lattice of ``step_mm`` (through the world's origin) inside ``mask``: n × 3, mm."""
-    inverse = np.linalg.inv(affine)
+    """Return the points inside ``mask`` of a lattice through the world's origin: n × 3, mm."""
+    inverse = np.linalg.inv(affine).astype(np.float64)
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape])).reshape(3, -1).T.astype(np.float64)
     world = moved(corners, affine)
     first, last = np.ceil(world.min(axis=0) / step_mm), np.floor(world.max(axis=0) / step_mm)

@@ -1,10 +1,12 @@
 """The one door to SimpleITK: N4 bias correction, and rigid then affine registration.
 
 Images come and go as canonical arrays with a RAS+ affine; ITK's LPS+ world stays in here. Both steps are
-repeatable: the metric's random points are drawn from a seed, and the number of threads is given.
+repeatable: the metric's random points are drawn from a seed, and ITK computes on one thread.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,27 @@ BINS, SAMPLED = 32, 0.2
 FIRST_STEP_MM, LAST_STEP_MM, MOST_STEPS = 4.0, 1e-4, 200
 
 
+def _toolkit() -> Any:
+    import SimpleITK  # noqa: PLC0415 - an extra
+
+    return SimpleITK
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run a block with ITK on one thread: sums over threads depend on how many there are."""
+    process: Any = _toolkit().ProcessObject
+    before = process.GetGlobalDefaultNumberOfThreads()
+    process.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        process.SetGlobalDefaultNumberOfThreads(before)
+
+
 def itk_image(array: Any, affine: FloatArray) -> Any:
     """Return a canonical array as a SimpleITK image."""
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
+    sitk = _toolkit()
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     to_lps = (FLIP @ affine)[:3]
@@ -33,7 +53,8 @@ def itk_image(array: Any, affine: FloatArray) -> Any:
     return image
 
 
-def evened(head: Oriented, mask: BoolArray, *, threads: int) -> Float32Array:
+@_one_thread()
+def evened(head: Oriented, mask: BoolArray) -> Float32Array:
     """Return the head without its smooth shading, as estimated within ``mask`` (N4; Tustison et al. 2010).
 
     The field is fitted on voxels of about 4 mm and taken from the head at full resolution.
@@ -41,9 +62,8 @@ def evened(head: Oriented, mask: BoolArray, *, threads: int) -> Float32Array:
     Raises:
         VolumeError: if N4 gives up.
     """
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
+    sitk = _toolkit()
 
-    _use(threads)
     whole = itk_image(head.array, head.affine)
     shrink = [max(1, round(N4_MM / mm)) for mm in whole.GetSpacing()]
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
@@ -59,8 +79,9 @@ def evened(head: Oriented, mask: BoolArray, *, threads: int) -> Float32Array:
     return (head.array / np.exp(field)).astype(np.float32)
 
 
+@_one_thread()
 def registered(
-    template: Oriented, brain: Oriented, start: FloatArray, centre: FloatArray, *, seed: int, threads: int
+    template: Oriented, brain: Oriented, start: FloatArray, centre: FloatArray, *, seed: int
 ) -> FloatArray:
     """Return the affine map from the template's world to the scan's (RAS+, mm) under which the two fit best.
 
@@ -73,14 +94,12 @@ def registered(
         start: map to start from.
         centre: point of the template's world about which the map turns, mm.
         seed: of the points at which the metric is taken.
-        threads: threads to use.
 
     Raises:
         VolumeError: if no overlap is left.
     """
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
+    sitk = _toolkit()
 
-    _use(threads)
     fixed, moving = itk_image(template.array, template.affine), itk_image(brain.array, brain.affine)
     start_lps, centre_lps = lps(start), FLIP[:3, :3] @ centre
     rigid = sitk.Euler3DTransform()
@@ -109,7 +128,7 @@ def _descend(fixed: Any, moving: Any, transform: Any, shrink: tuple[int, ...], *
     descent, which ends when the metric settles, stops after some ten steps on this noisy metric: 4.7 mm from
     the truth where this comes to 2.3.
     """
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
+    sitk = _toolkit()
 
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
@@ -137,9 +156,3 @@ def _matrix(transform: Any) -> FloatArray:
     matrix[:3, :3] = linear
     matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - linear @ centre
     return matrix
-
-
-def _use(threads: int) -> None:
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - an extra
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

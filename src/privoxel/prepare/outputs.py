@@ -68,7 +68,7 @@ def write_image(path: Path, array: npt.NDArray[Any], affine: FloatArray, *, spac
 
 
 def transform_text(to_scan: FloatArray) -> str:
-    """Return the map from the template's world to the scan's as an ITK transform file, as resamplers read it."""
+    """Return the map from the template's world to the scan's as ITK's text, as resamplers read it."""
     matrix = lps(to_scan)
     numbers = " ".join(repr(float(x)) for x in (*matrix[:3, :3].ravel(), *matrix[:3, 3]))
     return (
@@ -104,8 +104,8 @@ def write_descriptions(folder: Path, raw: Path, settings: Mapping[str, Any]) -> 
             {
                 "Name": "privoxel",
                 "Version": __version__,
-                "Description": "privoxel prepare: reorientation, brain extraction, N4 bias correction, rigid then "
-                f"affine registration to the ICBM152 2009a symmetric template, averaging ({packages})",
+                "Description": "privoxel prepare: reorientation, brain extraction, N4 bias correction, rigid "
+                f"then affine registration to the ICBM152 2009a symmetric template, averaging ({packages})",
             }
         ],
         "SourceDatasets": [{"URL": link}],

@@ -1,7 +1,7 @@
 """Pictures to judge a preparation by: three planes of the head before, three of the brain after."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,9 @@ class Outlined(NamedTuple):
 
 
 def planes(shown: Outlined, through: FloatArray, white: float) -> Colours:
-    """Return the three planes through a point (mm) side by side: uint8 (192, 576, 3), ``white`` the brightest.
+    """Return the three planes through a point (mm) side by side: uint8 (192, 576, 3).
 
-    Right is right and up is up (anterior is right in the sagittal plane).
+    Right is right and up is up (anterior is right in the sagittal plane); ``white`` is the brightest value.
     """
     return np.concatenate([_plane(shown, through, axes, white) for axes in PLANES], axis=1)
 
@@ -40,8 +40,9 @@ def write_png(path: Path, picture: Colours) -> None:
     """Write a picture; equal pictures give equal bytes."""
     from matplotlib.image import imsave  # noqa: PLC0415 - takes half a second
 
+    untold: Any = {"Software": None}  # the version, which is no part of the picture
     with atomic_path(path) as part:
-        imsave(part, picture, format="png", metadata={"Software": None})
+        imsave(part, picture, format="png", metadata=untold)
 
 
 def _plane(shown: Outlined, through: FloatArray, axes: tuple[int, int], white: float) -> Colours:
@@ -60,6 +61,6 @@ def _plane(shown: Outlined, through: FloatArray, axes: tuple[int, int], white: f
 def _sampled(
     array: npt.NDArray[np.float32], affine: FloatArray, points: FloatArray, *, order: int
 ) -> FloatArray:
-    voxels = moved(points, np.linalg.inv(affine)).T
+    voxels = moved(points, np.linalg.inv(affine).astype(np.float64)).T
     values = ndimage.map_coordinates(array, voxels, order=order, mode="constant", cval=0.0)
     return values.reshape(PIXELS, PIXELS)

@@ -1,8 +1,8 @@
 """Scores that show where preparing went wrong, and which of them call for a look.
 
-The bounds were set on 268 prepared scans of 262 adults at two sites (aged 19 to 82): inside the template's brain their
-intensities correlated with the template's at 0.44 or more (1st percentile), and their masks overlapped with
-its brain by a Dice coefficient of 0.90 or more. A scan lost in registration lies far below.
+The bounds were set on 268 prepared scans of 262 adults (19 to 82 years, two studies): inside the template's
+brain their intensities correlated with the template's at 0.44 or more, and their masks overlapped with its
+brain by a Dice coefficient of 0.90 or more (1st percentiles). A scan lost in registration lies far below.
 """
 
 from collections.abc import Mapping, Sequence

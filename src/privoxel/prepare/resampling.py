@@ -1,6 +1,7 @@
 """From the scan's voxels to the grid's: mean over each voxel of the grid, through an affine map."""
 
 import math
+from typing import Any
 
 import nibabel.orientations
 import numpy as np
@@ -10,6 +11,8 @@ from scipy import ndimage
 from privoxel.arrays import BoolArray, Float32Array, FloatArray
 from privoxel.cohort.base import Grid
 from privoxel.cohort.preprocess import Oriented
+
+orientations: Any = nibabel.orientations  # its functions carry no types
 
 
 def onto(grid: Grid, image: Oriented, to_scan: FloatArray) -> Float32Array:
@@ -39,9 +42,9 @@ def onto(grid: Grid, image: Oriented, to_scan: FloatArray) -> Float32Array:
 
 def as_stored(array: npt.NDArray[np.generic], affine: FloatArray) -> npt.NDArray[np.generic]:
     """Return a canonical array with the axes of the file whose affine is given (undoes ``canonical``)."""
-    to_canonical = nibabel.orientations.io_orientation(affine)
-    back = nibabel.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), to_canonical)
-    return nibabel.orientations.apply_orientation(array, back)
+    to_canonical = orientations.io_orientation(affine)
+    back = orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), to_canonical)
+    return orientations.apply_orientation(array, back)
 
 
 def within(mask: BoolArray, margin: int) -> tuple[slice, slice, slice]:

@@ -58,14 +58,13 @@ class Prepared(NamedTuple):
     seconds: dict[str, float]
 
 
-def prepare_head(head: Oriented, settings: PrepareSettings, *, seed: int, threads: int) -> Prepared:
+def prepare_head(head: Oriented, settings: PrepareSettings, *, seed: int) -> Prepared:
     """Return a canonical head as a brain on the settings' grid.
 
     Args:
         head: whole head, axes close to R, A, S.
         settings: what else the voxels depend on.
         seed: of the points at which the registration's metric is taken.
-        threads: threads to use.
 
     Raises:
         VolumeError: if there is no brain, or it cannot be registered.
@@ -77,18 +76,18 @@ def prepare_head(head: Oriented, settings: PrepareSettings, *, seed: int, thread
         seconds[step] = time.perf_counter() - started
         started += seconds[step]
 
-    mask = brain_mask(head.array, threads=threads)
+    mask = brain_mask(head.array)
     lap("brain")
     box = within(mask, MARGIN)
     near, near_mask = cropped(head, box), mask[box]
-    even = itk.evened(near, near_mask, threads=threads)
+    even = itk.evened(near, near_mask)
     brain = Oriented(even * near_mask, near.affine)
     lap("bias")
     template = load_template()
     centre = centroid(template.mask, template.grid.affine)
     start = np.eye(4)
     start[:3, 3] = centroid(near_mask, near.affine) - centre
-    to_scan = itk.registered(template.image, brain, start, centre, seed=seed, threads=threads)
+    to_scan = itk.registered(template.image, brain, start, centre, seed=seed)
     lap("registration")
     share = onto(settings.grid, Oriented(near_mask.astype(np.float32), near.affine), to_scan)
     volume, placed = onto(settings.grid, brain, to_scan), share > 0.5
@@ -98,9 +97,7 @@ def prepare_head(head: Oriented, settings: PrepareSettings, *, seed: int, thread
     return Prepared(volume * placed, placed, head, mask, to_scan, seconds)
 
 
-def prepare_scan(
-    scan: RawScan, folder: Path, settings: PrepareSettings, keep: Finished, threads: int
-) -> dict[str, Any]:
+def prepare_scan(scan: RawScan, folder: Path, settings: PrepareSettings, keep: Finished) -> dict[str, Any]:
     """Prepare one scan, write its derivative below ``folder``, and return (and keep) its record.
 
     A scan that cannot be prepared has a record with a ``problem`` that is not kept; nothing of it is written.
@@ -111,7 +108,7 @@ def prepare_scan(
         content = content_of(scan.path)
         head, stored = read_head(scan.path)
         seed = Streams(settings.seed).seed(f"{scan.stem}/registration") % (2**31)
-        prepared = prepare_head(head, settings, seed=seed, threads=threads)
+        prepared = prepare_head(head, settings, seed=seed)
         scores = placed_scores(prepared.brain, prepared.mask, load_template(settings.grid)) | scan_scores(
             prepared.native_mask, head.affine, prepared.to_scan
         )
@@ -124,7 +121,6 @@ def prepare_scan(
         "voxel_mm": settings.voxel_mm,
         "scores": {name: round(value, 6) for name, value in scores.items()},
         "seconds": {step: round(value, 2) for step, value in seconds.items()},
-        "threads": threads,
         "seed": settings.seed,
     }
     write_sidecars(folder, names, scan.place, facts)

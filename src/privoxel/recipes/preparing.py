@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, final
 
 from privoxel.cohort.tables import label, read_table
 from privoxel.errors import Problem, ProblemsError, StoreError
-from privoxel.executor import Executor, Finished, Job, usable_cores
+from privoxel.executor import Executor, Finished, Job
 from privoxel.prepare.dataset import RawScans, check_output, find_scans
 from privoxel.prepare.outputs import PAGE, STATE, write_descriptions
 from privoxel.prepare.quality import BOUNDS, faults, outliers, shown
@@ -93,8 +93,7 @@ def run_preparation(
     write_descriptions(folder, raw, described)
     finished, failed = _finished(folder, described), _failed(folder, described)
     workers = min(options.workers, max(1, len(plan.todo)))
-    threads = max(1, usable_cores() // workers)
-    jobs = [Job(scan.stem, prepare_scan, (scan, folder, settings, finished, threads)) for scan in plan.todo]
+    jobs = [Job(scan.stem, prepare_scan, (scan, folder, settings, finished)) for scan in plan.todo]
     executor = Executor("joblib", workers)
     records = executor.run(jobs, progress=options.progress or Silent(), title="scans")
     problems = [*plan.problems, *(_problem(record) for record in records if "problem" in record)]
@@ -150,7 +149,7 @@ def _failed(folder: Path, described: Mapping[str, Any]) -> Finished:
 
 
 def _divided(found: RawScans, folder: Path, finished: Finished) -> _Plan:
-    """Return what is left to do: a scan is finished if its bytes are the same and all of its files are there."""
+    """Return what is left: a scan is finished if its bytes are the same and all of its files are there."""
     known = dict(finished.among([scan.stem for scan in found.scans]))
     todo, kept = [], []
     for scan in found.scans:
@@ -200,7 +199,8 @@ def _check_settings(folder: Path, described: Mapping[str, Any]) -> None:
     if not path.is_file():
         if any(entry.name != STATE for entry in folder.iterdir()):
             raise StoreError(
-                f"Preparing needs a new folder or one that it made, got {folder} with other files. Choose another."
+                f"Preparing needs a new folder or one that it made, got {folder} with other files. "
+                "Choose another."
             )
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +220,7 @@ def _claim(folder: Path, described: Mapping[str, Any]) -> None:
 
 
 def _write_people(raw: Path, folder: Path, prepared: set[str]) -> None:
-    """Copy the rows of the prepared participants, and their sessions' ages, so that the folder is a cohort."""
+    """Copy what is known of the prepared participants, so that the folder is a cohort."""
     table = raw / "participants.tsv"
     if not table.is_file():
         return
