@@ -1,10 +1,10 @@
 """Preparing a raw head: brain mask, landmarks and time, on perturbed copies of Colin27.
 
-Colin27 with its skull (ch2.nii.gz) and without (ch2bet.nii.gz) lie in Debian's package mricron-data. Each copy is turned
-(up to 20 degrees about each axis), moved (up to 25 mm), scaled (0.92 to 1.08 along each axis), shaded (a smooth field of
-up to about a factor of 2 between corners), given noise (SD 2 of 255), put onto other 1 mm voxels in another
-orientation, and prepared from its file. The truth is ch2bet's mask, moved alike, and the inverse of the move: Colin27 lies in
-MNI space, but not exactly as the ICBM152 template does, so that the landmark difference includes how the two differ.
+Colin27 with its skull (ch2.nii.gz) and without (ch2bet.nii.gz) lie in Debian's package mricron-data. Each copy
+is turned (up to 20 degrees about each axis), moved (up to 25 mm), scaled (0.92 to 1.08 along each axis), shaded (a
+smooth field), given noise (SD 2 of 255), put onto other 1 mm voxels in another orientation, and prepared from its
+file on one thread. The truth is ch2bet's mask, moved alike, and the inverse of the move: Colin27 lies in MNI space,
+but not exactly as the ICBM152 template does, so that landmark differences include how the two differ.
 
     python benchmarks/prepare.py CH2.nii.gz CH2BET.nii.gz [--copies 6] [--seed 0]
 """
@@ -37,7 +37,7 @@ LANDMARK_MM = 10.0
 
 
 class Copy(NamedTuple):
-    """A perturbed head on its file, the true brain in its canonical voxels, and the map to Colin27's world."""
+    """A perturbed head's file, the true brain in canonical voxels, and the map to Colin27's world."""
 
     path: Path
     brain: npt.NDArray[np.bool_]
@@ -101,14 +101,21 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     rows = []
     print(f"{len(points)} landmarks, one every {LANDMARK_MM:g} mm inside the template's brain")
-    print("| copy | stored as | Dice | landmarks, mean mm | largest mm | s | processor s |\n|---|---|---|---|---|---|---|")
+    print(
+        "| copy | stored as | Dice | landmarks, mean mm | largest mm | s | processor s |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for k in range(options.copies):
             orientation = ORIENTATIONS[k % len(ORIENTATIONS)]
             copy = perturbed(options.head, options.brain, rng, orientation, Path(folder) / f"{k}.nii.gz")
             prepared, row = measure(copy, points)
             rows.append(row)
-            print(f"| {k + 1} | {orientation} | {row[0]:.3f} | " + " | ".join(f"{v:.1f}" for v in row[1:]) + " |")
+            print(
+                f"| {k + 1} | {orientation} | {row[0]:.3f} | "
+                + " | ".join(f"{v:.1f}" for v in row[1:])
+                + " |"
+            )
         again, _ = measure(copy, points)
     medians = [statistics.median(column) for column in zip(*rows, strict=True)]
     print("| median | | " + f"{medians[0]:.3f} | " + " | ".join(f"{v:.1f}" for v in medians[1:]) + " |")

@@ -1,4 +1,4 @@
-"""Heads built around the template's brain: a skull, a scalp, and a known place in space; no person was scanned."""
+"""Heads built around the template's brain: a skull, a scalp, and a known place in space."""
 
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from privoxel.prepare.template import load_template
 
 GRID = Grid((66, 84, 72), 3.0, (-97.0, -142.0, -95.0))
 CENTRE = np.array([0.0, -17.0, 18.0])
-MOVE = affine_about(rotation((9.0, -6.0, 11.0)) @ np.diag([1.03, 0.97, 1.0]), CENTRE, np.array([7.0, -9.0, 5.0]))
+MOVE = affine_about(
+    rotation((9.0, -6.0, 11.0)) @ np.diag([1.03, 0.97, 1.0]), CENTRE, np.array([7.0, -9.0, 5.0])
+)
 """From the head's world to the template's."""
 
 
@@ -37,7 +39,9 @@ def write_head(path: Path, image: Oriented, axes: str = "RAS") -> Path:
     """Write a head as int16 with the axes stored in the order ``axes``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = nib.Nifti1Image(np.clip(image.array, 0, 4000).astype(np.int16), image.affine)
-    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
+    )
     turned = whole.as_reoriented(turn)
     turned.set_sform(turned.affine, code=1)
     turned.set_qform(turned.affine, code=1)

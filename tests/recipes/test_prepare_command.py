@@ -1,4 +1,4 @@
-"""The command ``privoxel prepare``: bad scans, settings, resuming, labels, page; and whole preparations (slow)."""
+"""The command ``privoxel prepare``: bad scans, settings, resuming, labels; whole preparations are slow."""
 
 import importlib.metadata
 import json
@@ -39,7 +39,9 @@ def bad(tmp_path):
     return raw
 
 
-def test_bad_scans_are_named_with_what_to_do_and_nothing_is_written_of_them(bad, tmp_path, monkeypatch, capsys):
+def test_bad_scans_are_named_with_what_to_do_and_nothing_is_written_of_them(
+    bad, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
     assert call(monkeypatch, "prepare", bad, out, "participant", "--jobs", 1, "-q") == 2
     said = capsys.readouterr().out
@@ -76,7 +78,9 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(bad, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
-def test_other_settings_in_the_same_folder_are_refused_with_the_difference(bad, tmp_path, monkeypatch, capsys):
+def test_other_settings_in_the_same_folder_are_refused_with_the_difference(
+    bad, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
     call(monkeypatch, "prepare", bad, out, "participant", "--jobs", 1, "-q")
     assert call(monkeypatch, "prepare", bad, out, "participant", "--resolution", 3, "--seed", 5, "-q") == 2
@@ -85,7 +89,9 @@ def test_other_settings_in_the_same_folder_are_refused_with_the_difference(bad, 
     assert "seed: the folder has 0, now 5" in said
 
 
-def test_a_folder_with_other_files_and_a_place_in_the_raw_data_are_refused(bad, tmp_path, monkeypatch, capsys):
+def test_a_folder_with_other_files_and_a_place_in_the_raw_data_are_refused(
+    bad, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert call(monkeypatch, "prepare", bad, tmp_path / "mine", "participant", "-q") == 2

@@ -67,7 +67,9 @@ def test_forms_that_disagree_on_left_and_right_are_refused(raw):
     mirrored.set_qform(np.diag([-1.0, 1, 1, 1]) @ BOX, code=1)
     nib.save(mirrored, path)
     found = find_scans(raw, participants=["02"])
-    assert [p.what for p in found.problems] == ["has an sform and a qform that disagree on which side is left"]
+    assert [p.what for p in found.problems] == [
+        "has an sform and a qform that disagree on which side is left"
+    ]
 
 
 def test_a_file_there_twice_is_left_out(raw):

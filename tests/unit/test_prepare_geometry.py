@@ -28,7 +28,8 @@ def moved_slowly(points, matrix):
 
 def distances_slowly(first, second, points):
     apart = [
-        math.dist(a, b) for a, b in zip(moved_slowly(points, first), moved_slowly(points, second), strict=True)
+        math.dist(a, b)
+        for a, b in zip(moved_slowly(points, first), moved_slowly(points, second), strict=True)
     ]
     return sum(apart) / len(apart), max(apart)
 

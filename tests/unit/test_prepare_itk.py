@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 
 from privoxel.cohort.base import Grid
 from privoxel.cohort.preprocess import Oriented, VolumeError
@@ -37,7 +37,9 @@ def start_of(template, brain):
 
 
 def test_a_voxel_lies_where_its_affine_says_in_itk_too(rng):
-    affine = affine_about(rotation((20, -10, 30)) @ np.diag([2.0, 3.0, 1.5]), np.zeros(3), np.array([5.0, 6, 7]))
+    affine = affine_about(
+        rotation((20, -10, 30)) @ np.diag([2.0, 3.0, 1.5]), np.zeros(3), np.array([5.0, 6, 7])
+    )
     image = itk_image(rng.random((7, 8, 9)).astype(np.float32), affine)
     voxel = np.array([[6.0, 2.0, 5.0]])
     expected = moved(voxel, affine)[0] * [-1, -1, 1]
@@ -48,7 +50,7 @@ def test_the_written_map_is_what_itk_reads(rng, tmp_path):
     matrix = affine_about(rotation((5, 15, -25)), np.array([1.0, 2, 3]), np.array([10.0, -20, 30]))
     path = tmp_path / "xfm.txt"
     path.write_text(transform_text(matrix))
-    read = sitk.ReadTransform(str(path))
+    read = SimpleITK.ReadTransform(str(path))
     for point in rng.normal(0, 50, (5, 3)):
         expected = moved(point[None], matrix)[0]
         np.testing.assert_allclose(np.array(read.TransformPoint(point * [-1, -1, 1])) * [-1, -1, 1], expected)
@@ -85,6 +87,6 @@ def test_shading_is_evened_out(template):
 
 
 def test_itk_gets_its_threads_back(template):
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
     evened(Oriented(template.brain * 100, COARSE.affine), template.mask)
-    assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == before
+    assert SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads() == before

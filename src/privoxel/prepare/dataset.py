@@ -46,7 +46,7 @@ def find_scans(folder: Path, *, participants: Sequence[str] = (), sessions: Sequ
             chosen_sessions and scan.session not in chosen_sessions
         ):
             continue
-        if {"space", "desc"} & set(image.entities):
+        if {"space", "desc"} & set(image.entities) or image.path.parent.name != "anat":
             continue
         place = image.path.relative_to(folder).as_posix()
         fault = head_fault(image.path)
