@@ -1,10 +1,11 @@
 """Preparing a raw head: brain mask, landmarks and time, on perturbed copies of Colin27.
 
-Colin27 with its skull (ch2.nii.gz) and without (ch2bet.nii.gz) lie in Debian's package mricron-data. Each copy
-is turned (up to 20 degrees about each axis), moved (up to 25 mm), scaled (0.92 to 1.08 along each axis), shaded (a
-smooth field), given noise (SD 2 of 255), put onto other 1 mm voxels in another orientation, and prepared from its
-file on one thread. The truth is ch2bet's mask, moved alike, and the inverse of the move: Colin27 lies in MNI space,
-but not exactly as the ICBM152 template does, so that landmark differences include how the two differ.
+Colin27 with its skull (ch2.nii.gz) and without (ch2bet.nii.gz) lie in Debian's package mricron-data. Each
+copy is turned (up to 20 degrees about each axis), moved (up to 25 mm), scaled (0.92 to 1.08 along each
+axis), shaded (a smooth field), given noise (SD 2 of 255), put onto other 1 mm voxels in another
+orientation, and prepared from its file on one thread. The truth is ch2bet's mask, moved alike, and the
+inverse of the move: Colin27 lies in MNI space, but not exactly as the ICBM152 template does, so that
+landmark differences include how the two differ.
 
     python benchmarks/prepare.py CH2.nii.gz CH2BET.nii.gz [--copies 6] [--seed 0]
 """
