@@ -18,7 +18,7 @@ from privoxel.version import __version__
 
 STATE = ".privoxel"
 PAGE = "prepare.html"
-IGNORED = ("*.html", "figures/", "*_xfm.*")
+IGNORED = ("*.html", "figures", "*_xfm.*")
 BIDS_VERSION = "1.9.0"
 
 
