@@ -38,6 +38,7 @@ from privoxel.cohort_cli import cohort_app
 from privoxel.defend_cli import defend_command
 from privoxel.errors import PrivoxelError
 from privoxel.federate_cli import federate_app, reproduce_command
+from privoxel.prepare_cli import BidsAppCommand, prepare_command
 from privoxel.scan_cli import scan_command
 from privoxel.version import __version__
 
@@ -62,6 +63,7 @@ app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
 app.command("scan")(scan_command)
 app.command("defend")(defend_command)
+app.command("prepare", cls=BidsAppCommand)(prepare_command)
 
 Ray = Annotated[
     str | None,

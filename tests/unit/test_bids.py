@@ -76,6 +76,32 @@ def test_participants_tsv_may_lie_in_the_dataset_above_a_derivative(tmp_path):
         load_cohort(tmp_path, grid=GRID)
 
 
+def test_fmriprep_s_names_are_read_and_the_same_space_is_taken_of_everyone(tmp_path):
+    folder = tmp_path / "derivatives" / "fmriprep"
+    for k, participant in enumerate(("01", "02")):
+        for space in ("", "_space-MNI152NLin6Asym", "_space-MNI152NLin2009cAsym"):
+            write_image(image_path(folder, participant, entities=f"{space}_desc-preproc"), blob(k))
+        mask = image_path(folder, participant, entities="_space-MNI152NLin2009cAsym_desc-brain")
+        write_image(mask.with_name(mask.name.replace("T1w", "mask")), blob(k))
+    write_lines(tmp_path / "participants.tsv", "participant_id\tage", "sub-01\t40", "sub-02\t50")
+    cohort = load_cohort(folder, grid=GRID)
+    assert len(cohort) == 2
+    assert all("space-MNI152NLin2009cAsym_desc-preproc_T1w" in path for path in cohort.source.paths)
+
+
+@pytest.mark.parametrize("inside", ["anat", "mri", "anat/mri", "ses-1/anat", "ses-1/mri"])
+def test_cat12_s_warped_images_are_read_and_its_other_outputs_left_alone(tmp_path, inside):
+    name = "sub-01_ses-1_T1w.nii" if "ses-1" in inside else "sub-01_T1w.nii"
+    for k, steps in enumerate(("wm", "mwp1", "mwp2", "p0", "y_", "")):
+        if steps or "mri" not in inside:
+            write_image(tmp_path / "sub-01" / inside / f"{steps}{name}", blob(k))
+    write_lines(tmp_path / "participants.tsv", "participant_id\tage", "sub-01\t40")
+    cohort = load_cohort(tmp_path, grid=GRID)
+    assert [path.split("/")[-1] for path in cohort.source.paths] == [f"wm{name}"]
+    assert cohort.covariates.scans[0].session == ("1" if "ses-1" in inside else "")
+    assert cohort.history[0] == "T1w images as given, space MNI152"
+
+
 def spoil(folder):
     """Spoil a folder of six participants in every way a table or a header can show."""
     write_image(image_path(folder, "01", entities=MNI), np.stack([blob(1)] * 2, axis=-1))

@@ -33,6 +33,14 @@ def test_a_table_of_paths_and_ages_is_a_cohort(folder):
     assert cohort.name == "scans"
 
 
+def test_a_table_of_cat12_files_knows_whose_they_are(tmp_path):
+    for k, steps in enumerate(("mwp1", "mwp1", "wm")):
+        write_image(tmp_path / f"{steps}sub-0{k}_ses-b_T1w.nii", blob(k))
+    lines = [f"{steps}sub-0{k}_ses-b_T1w.nii,{40 + k}" for k, steps in enumerate(("mwp1", "mwp1", "wm"))]
+    cohort = load_cohort(write_lines(tmp_path / "t.csv", "path,age", *lines), grid=GRID)
+    assert [str(scan) for scan in cohort.covariates.scans] == [f"sub-0{k}_ses-b" for k in range(3)]
+
+
 def test_columns_name_participants_and_sessions(folder):
     table = write_lines(
         folder / "scans.tsv",

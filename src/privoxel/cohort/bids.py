@@ -25,11 +25,18 @@ from privoxel.cohort.tables import (
     label,
     matching,
     parse_age,
+    prefix_of,
     read_table,
     sex_of,
     table_entries,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
+
+KNOWN_SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
+"""Spaces in order of preference where a pipeline wrote a scan in several."""
+
+CAT12_T1W = "wm"
+"""Prefix of CAT12's intensity-normalised T1w images in MNI152 space."""
 
 NO_FILTER: Mapping[str, Sequence[str]] = {}
 ANNEX = "/.git/annex/objects/"
@@ -48,10 +55,12 @@ class Image(NamedTuple):
         return ScanId(self.entities["sub"], self.entities.get("ses", ""), self.entities.get("rec", ""))
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """How well it suits: MNI152 space first, then the brain alone, then any preprocessed image."""
-        in_mni = self.entities.get("space", "").startswith("MNI152")
-        return in_mni, {"brain": 2, "preproc": 1}.get(self.entities.get("desc", ""), 0)
+    def rank(self) -> tuple[bool, int, int]:
+        """How well it suits: MNI152 space first, then the brain alone, then the better known space."""
+        space = self.entities.get("space", "")
+        known = KNOWN_SPACES.index(space) if space in KNOWN_SPACES else len(KNOWN_SPACES)
+        described = {"brain": 2, "preproc": 1}.get(self.entities.get("desc", ""), 0)
+        return space.startswith("MNI152"), described, -known
 
 
 class Person(NamedTuple):
@@ -293,10 +302,14 @@ def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found
 
 
 def find_images(folder: Path, found: Found) -> Iterator[Image]:
-    """Yield the T1w files of sub-*/[ses-*/]anat, sorted by name."""
+    """Yield the T1w files of sub-*/[ses-*/]anat, sorted by name, and of the mri folders that CAT12 adds."""
     for person in sorted(folder.glob("sub-*")):
-        for anat in sorted([*person.glob("anat"), *person.glob("ses-*/anat")]):
-            session = "" if anat.parent == person else label(anat.parent.name, "ses")
+        places = [*person.glob("anat"), *person.glob("mri"), *person.glob("anat/mri")]
+        for anat in sorted(
+            [*places, *(p for s in ("anat", "mri", "anat/mri") for p in person.glob(f"ses-*/{s}"))]
+        ):
+            inside = anat.relative_to(person).parts[0]
+            session = label(inside, "ses") if inside.startswith("ses-") else ""
             yield from _images_in(anat, ScanId(label(person.name, "sub"), session), folder, found)
 
 
@@ -304,7 +317,7 @@ def _images_in(anat: Path, expected: ScanId, folder: Path, found: Found) -> Iter
     for path in sorted(anat.glob("*_T1w.nii*")):
         image = Image(path, entities_of(path.name))
         named = (image.entities.get("sub", ""), image.entities.get("ses", ""))
-        if not path.name.endswith(SUFFIXES):
+        if not path.name.endswith(SUFFIXES) or prefix_of(path.name) not in {"", CAT12_T1W}:
             continue
         if named[0] == expected.participant and (named[1] == expected.session or not expected.session):
             yield image

@@ -133,6 +133,8 @@ def _warnings(cohort: Cohort, prints: Fingerprints, found: NearDuplicates) -> tu
     spaces = next((step for step in cohort.history if step.startswith(SPACES)), "").removeprefix(SPACES)
     if any(space and not space.startswith("MNI152") for space in spaces.split(", ")):
         lines.append(f"Images must be registered to MNI152; their names say: space {spaces}.")
+    if len(spaces.split(", ")) > 1:
+        lines.append(f"Images are in different spaces ({spaces}); prepare all of them in one way.")
     n_sites = len(set(map(str, covariates.site)) - {""})
     if n_sites > 1:
         lines.append(

@@ -37,6 +37,9 @@ DEFLATE_RATIO = 1032
 
 LARGEST_CONFLICT_MM = 2.0
 LEAST_COVERAGE = 0.75
+HEAD_MM = (100.0, 600.0)
+"""Least and largest extent of an image that can hold a whole head."""
+MAX_HEAD_VOXELS = 200_000_000
 
 UNREADABLE = (
     OSError,
@@ -78,6 +81,48 @@ def read_volume(path: Path, grid: Grid, normalise: Normalise) -> Float32Array:
     if not np.isfinite(volume).all():
         raise VolumeError("has values too large to be standardised", "Save the voxels in a smaller range")
     return volume
+
+
+def head_fault(path: Path) -> VolumeError | None:
+    """Return why the header alone shows that the file is no raw scan of a head, or None; no voxel is read."""
+    try:
+        _check_head(path, _open(path))
+    except VolumeError as fault:
+        return fault
+    return None
+
+
+def read_head(path: Path) -> tuple[Oriented, FloatArray]:
+    """Return a raw scan, wherever it lies in space: canonical, and the affine of the voxels as stored.
+
+    Raises:
+        VolumeError: if the header or the voxels cannot be used.
+    """
+    image = _open(path)
+    _check_head(path, image)
+    stored = _read(image)
+    return canonical(*stored), stored.affine
+
+
+def _check_head(path: Path, image: Any) -> None:
+    _check_form(path, image)
+    if np.prod(image.shape[:3], dtype=np.float64) > MAX_HEAD_VOXELS:
+        raise VolumeError(f"has {_times(image.shape[:3])} voxels", "Resample it to voxels of 0.5 mm or more")
+    extent = np.linalg.norm(image.affine[:3, :3], axis=0) * image.shape[:3]
+    if extent.min() < HEAD_MM[0] or extent.max() > HEAD_MM[1]:
+        size = "×".join(f"{mm:.0f}" for mm in extent)
+        raise VolumeError(
+            f"measures {size} mm, not {HEAD_MM[0]:.0f} to {HEAD_MM[1]:.0f} along each axis",
+            "Give a whole head with its voxel size in mm",
+        )
+    header = image.header
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        hands = [np.linalg.det(form[:3, :3]) for form in (header.get_sform(), header.get_qform())]
+        if hands[0] * hands[1] < 0:
+            raise VolumeError(
+                "has an sform and a qform that disagree on which side is left",
+                "Find out which is right, and write it to both",
+            )
 
 
 def _open(path: Path) -> Any:
@@ -125,6 +170,18 @@ def _unreadable(error: BaseException) -> VolumeError:
 
 
 def _check_header(path: Path, image: Any, grid: Grid) -> None:
+    _check_form(path, image)
+    _check_frames(image)
+    share = coverage(image.shape[:3], image.affine, grid)
+    if share < LEAST_COVERAGE:
+        raise VolumeError(
+            f"covers {share:.0%} of the brain's place in MNI152 space, not {LEAST_COVERAGE:.0%} or more",
+            "Register it to MNI152, and keep the affine of the result",
+        )
+
+
+def _check_form(path: Path, image: Any) -> None:
+    """Check everything that does not depend on where the image lies."""
     if not _is_nifti(image):
         raise VolumeError("is not a NIfTI file", "Convert it to .nii.gz")
     shape = image.shape
@@ -141,8 +198,9 @@ def _check_header(path: Path, image: Any, grid: Grid) -> None:
             "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
         )
     _check_scaling(image)
-    _check_frames(image)
-    _check_affine(image, grid)
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
     _check_length(path, image)
 
 
@@ -183,18 +241,6 @@ def _qform(header: Any) -> FloatArray:
         return np.asarray(header.get_qform(), dtype=np.float64)
     except UNREADABLE as error:
         raise VolumeError("has a qform that is no rotation", "Set qform_code to 0, or repair it") from error
-
-
-def _check_affine(image: Any, grid: Grid) -> None:
-    affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
-    share = coverage(image.shape[:3], affine, grid)
-    if share < LEAST_COVERAGE:
-        raise VolumeError(
-            f"covers {share:.0%} of the brain's place in MNI152 space, not {LEAST_COVERAGE:.0%} or more",
-            "Register it to MNI152, and keep the affine of the result",
-        )
 
 
 def _check_length(path: Path, image: Any) -> None:

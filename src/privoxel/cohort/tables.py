@@ -22,6 +22,8 @@ TOP_CODED = ("+", ">", "≥")
 LARGEST_TABLE = 4 * 2**30
 LONGEST_LINE = 16 * 2**20
 COVARIATE_COLUMNS = frozenset({"participant_id", "session", "session_id", "path", "age", "sex", "site"})
+PREFIX = re.compile(r"^(?P<letters>[a-z]+[0-9]?_?)(?=sub-)")
+"""What CAT12 and SPM put before the name of the scan: wm, mwp1, p0, y_."""
 ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
 SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
@@ -246,8 +248,26 @@ def label(text: str, entity: str) -> str:
 
 
 def entities_of(name: str) -> dict[str, str]:
-    """Return the BIDS entities of a file name: {"sub": "01", "space": "MNI152NLin2009cAsym"}."""
-    return dict(ENTITY.findall(name))
+    """Return the BIDS entities of a file name: {"sub": "01", "space": "MNI152NLin2009cAsym"}.
+
+    CAT12 writes its steps before the name; w stands for warped, to MNI152:
+
+    >>> entities_of("wmsub-01_ses-2_T1w.nii")
+    {'sub': '01', 'ses': '2', 'space': 'MNI152'}
+    """
+    steps = prefix_of(name)
+    found = dict(ENTITY.findall(name.removeprefix(steps)))
+    return {**found, "space": "MNI152"} if steps.startswith(("w", "mw")) and "space" not in found else found
+
+
+def prefix_of(name: str) -> str:
+    """Return what stands before the entities of a file name, "" in BIDS.
+
+    >>> prefix_of("mwp1sub-01_T1w.nii"), prefix_of("sub-01_T1w.nii")
+    ('mwp1', '')
+    """
+    match = PREFIX.match(name)
+    return match["letters"] if match else ""
 
 
 def table_entries(path: Path, *, where: Mapping[str, Sequence[str]], root: Path | None) -> Found:
