@@ -190,8 +190,11 @@ def name_of(model: str) -> str:
     >>> name_of("models/brain_age.onnx"), name_of("my.module:net")
     ('brain_age', 'my.module.net')
     """
-    plain = model.replace(":", ".") if is_reference(model) else Path(model).stem
-    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in plain)
+    return _fit_for_files(model.replace(":", ".") if is_reference(model) else Path(model).stem)
+
+
+def _fit_for_files(text: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
     return kept.strip(".") or "model"
 
 
@@ -238,7 +241,8 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     members, non_members = _as_path(members), _as_path(non_members)
     folder = new_folder() if output is None else Path(output)
     is_place = isinstance(model, str | Path)
-    title = name or (name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__))
+    own = name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__)
+    title = _fit_for_files(name or own)
     predictor = open_predictor(Given(str(model))) if is_place else _predictor_of(model, title)
     place = Path(cohort) if isinstance(cohort, str | Path) else None
     found = cohort if place is None else _read(place, predictor, skip_bad=options.skip_bad)
