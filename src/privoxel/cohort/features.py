@@ -95,7 +95,7 @@ def _table(
     names = [column for column in columns if column not in ABOUT_PEOPLE]
     values = np.array([[_number(row.get(column)) for column in names] for row, *_ in kept], dtype=np.float64)
     values = values.reshape(len(kept), len(names))
-    numeric = np.isfinite(values).any(axis=0)
+    numeric = np.asarray(np.isfinite(values).any(axis=0))
     names, values = [n for n, ok in zip(names, numeric, strict=True) if ok], values[:, numeric]
     people = Covariates(
         tuple(scan for _, scan, _, _ in kept),

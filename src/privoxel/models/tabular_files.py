@@ -14,15 +14,15 @@ from typing import Any, final
 import numpy as np
 import pandas as pd
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ConfigError, ModelError
-from privoxel.models.predictor import FileFormat, digest_of, foreign, one_age_each
+from privoxel.models.predictor import Batch, FileFormat, digest_of, foreign, one_age_each
 
 COMPILED = re.compile(
     r"sklearn\.(tree\._tree|neighbors\._(kd|ball)_tree|metrics\._dist_metrics|_loss\._loss|_loss\.link|_loss\.loss"
     r"|ensemble\._hist_gradient_boosting\.\w+|ensemble\._gb_losses|linear_model\._sgd_fast)\.[A-Z]\w*"
 )
-"""Classes of scikit-learn's compiled modules, which skops leaves to the user: trees and distances hold numbers."""
+"""Classes of scikit-learn's compiled modules, which skops leaves to the user: they hold numbers."""
 
 CONVERT = (
     "Load it where you made it and write skops.io.dump(model, 'model.skops'); or say --trust-pickle if you "
@@ -52,7 +52,7 @@ class EstimatorPredictor:
         count = getattr(self.estimator, "n_features_in_", None)
         return None if count is None else (None, int(count))
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return the predicted ages, years.
 
         Raises:

@@ -244,8 +244,11 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     own = name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__)
     title = _fit_for_files(name or own)
     predictor = open_predictor(Given(str(model))) if is_place else _predictor_of(model, title)
-    place = Path(cohort) if isinstance(cohort, str | Path) else None
-    found = cohort if place is None else _read(place, predictor, skip_bad=options.skip_bad)
+    place: Path | None = None
+    if isinstance(cohort, str | Path):
+        place = Path(cohort)
+        cohort = _read(place, predictor, skip_bad=options.skip_bad)
+    found = cohort
     scans = found.cohort if isinstance(found, FeatureTable) else found
     grouped = _grouped(scans, members, non_members, place, skip_bad=options.skip_bad)
     if isinstance(found, FeatureTable):
