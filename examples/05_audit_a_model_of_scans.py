@@ -50,7 +50,7 @@ def save(net: nn.Module, scans: torch.Tensor, path: Path) -> None:
 def main(folder: Path) -> None:
     """Print the verdict and where the report is."""
     torch.manual_seed(0)
-    cohort = privoxel.simulate_cohort(privoxel.SimulatorConfig(resolution_mm=6), 120)
+    cohort = privoxel.simulate_cohort(privoxel.SimulatorConfig(seed=0, resolution_mm=6), 120)
     people = cohort.covariates.participants
     members = people[::2]
     rows = cohort.rows_of(members)

@@ -15,7 +15,7 @@ import pandas as pd
 import skops.io
 from sklearn.ensemble import RandomForestRegressor
 
-import privoxel
+from privoxel.recipes.brought import BroughtAudit
 from privoxel.recipes.doors import Given, audit_given
 
 REGIONS = 40
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     forest = RandomForestRegressor(100, random_state=0).fit(members[regions], members["age"])
     skops.io.dump(forest, folder / "forest.skops")
     given = Given(str(folder / "forest.skops"), cohort=folder / "volumes.tsv")
-    outcome = audit_given(given, folder / "audit", privoxel.BroughtAudit())
+    outcome = audit_given(given, folder / "audit", BroughtAudit())
     print(outcome.results.verdict.sentence)
     for attack in outcome.results.targets[0].attacks:
         auc = attack.metrics["auc"]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from privoxel.evaluation.scored import Estimate
     from privoxel.models import build_model
     from privoxel.recipes.audit import RunOptions, run_audit
-    from privoxel.recipes.brought import BroughtAudit
     from privoxel.recipes.doors import audit
     from privoxel.seeding import Streams
     from privoxel.signals.table import Membership, SignalTable
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "ATTACKS": "attacks",
     "Attack": "attacks.base",
-    "BroughtAudit": "recipes.brought",
     "Cohort": "cohort.base",
     "Estimate": "evaluation.scored",
     "Grid": "cohort.base",
@@ -57,7 +55,6 @@ _HOMES = {
 __all__ = [
     "ATTACKS",
     "Attack",
-    "BroughtAudit",
     "Cohort",
     "Estimate",
     "Grid",

@@ -13,9 +13,9 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ModelError
-from privoxel.models.predictor import foreign, one_age_each
+from privoxel.models.predictor import Batch, foreign, one_age_each
 
 
 def is_reference(text: str) -> bool:
@@ -68,7 +68,7 @@ class CallablePredictor:
         chosen = {} if self.target is None else {"target": self.target}
         return {"format": "Python callable", "callable": self.name, **chosen}
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return what the function says, years."""
         try:
             if isinstance(self.call, nn.Module):

@@ -19,6 +19,7 @@ OPERATORS = re.compile(r"torch\.ops\.[A-Za-z0-9_.]+|_operator\.[a-z_]+|math\.[a-
 DANGEROUS = frozenset({"_operator.attrgetter", "_operator.methodcaller", "_operator.call"})
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 SYMBOL = re.compile(r"[a-z]{1,4}[0-9]+")
+WRITTEN_SYMBOL = re.compile(r"Symbol\('[a-z]{1,4}[0-9]+'(, [a-z]+=(True|False))*\)")
 ARITHMETIC = re.compile(r"[A-Za-z0-9_+\-*/().,<>=&|~ ]*")
 FUNCTIONS = frozenset(
     {"Max", "Min", "Mod", "PythonMod", "FloorDiv", "CleanDiv", "CeilDiv", "ModularIndexing", "Pow", "Abs"}
@@ -38,7 +39,7 @@ FUNCTIONS = frozenset(
         "PowByNatural",
     }
     | {"IntTrueDiv", "FloatTrueDiv", "FloatPow", "RoundToInt", "FloorToInt", "CeilToInt", "Identity"}
-    | {"int_oo", "oo", "true", "false", "True", "False"}
+    | {"Integer", "Rational", "Float", "Add", "Mul", "int_oo", "oo", "true", "false", "True", "False"}
 )
 LARGEST_JSON = 256 * 2**20
 
@@ -103,7 +104,8 @@ def _is_operator(target: str) -> bool:
 
 
 def _is_arithmetic(expression: str) -> bool:
-    words = WORD.findall(expression)
-    return bool(ARITHMETIC.fullmatch(expression)) and all(
+    plain = WRITTEN_SYMBOL.sub("s0", expression)
+    words = WORD.findall(plain)
+    return bool(ARITHMETIC.fullmatch(plain)) and all(
         word in FUNCTIONS or SYMBOL.fullmatch(word) for word in words
     )

@@ -12,9 +12,9 @@ from typing import Any, final
 
 import numpy as np
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ConfigError, ModelError
-from privoxel.models.predictor import FileFormat, digest_of, foreign, in_batches_of, one_age_each
+from privoxel.models.predictor import Batch, FileFormat, digest_of, foreign, in_batches_of, one_age_each
 
 TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
@@ -74,11 +74,11 @@ class OnnxPredictor:
         """Shape of a batch, None where it is free."""
         return self._input[2] or None
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return the first output as one age an entry, years; a fixed batch is filled up and cut."""
         name, kind, shape = self._input
 
-        def run(part: Float32Array) -> FloatArray:
+        def run(part: Batch) -> FloatArray:
             try:
                 answer = self._session.run([self._session.get_outputs()[0].name], {name: part.astype(kind)})[
                     0

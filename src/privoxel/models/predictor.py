@@ -15,8 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ModelError
+
+Batch = npt.NDArray[np.floating[Any]]
+"""Volumes (scans, 1, x, y, z), float32, or features (scans, columns), float64."""
 
 SHOWN = 300
 """Characters of a foreign error that a message repeats."""
@@ -35,7 +38,7 @@ class Predictor(Protocol):
         """Shape of a batch, None for what is free; None where nothing is stated."""
         ...
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return the predicted age of each entry of ``batch``, years.
 
         Raises:
@@ -137,9 +140,7 @@ def one_age_each(answer: npt.ArrayLike, entries: int, target: int | None, who: s
     return values.reshape(entries)
 
 
-def in_batches_of(
-    size: int | None, batch: Float32Array, run: Callable[[Float32Array], FloatArray]
-) -> FloatArray:
+def in_batches_of(size: int | None, batch: Batch, run: Callable[[Batch], FloatArray]) -> FloatArray:
     """Return what ``run`` says of ``batch`` in parts of exactly ``size``, None for any; the last is filled.
 
     >>> in_batches_of(2, np.ones((3, 1), np.float32), lambda part: part.sum(axis=1) * len(part))

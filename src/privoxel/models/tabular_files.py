@@ -5,6 +5,7 @@ A pickle runs whatever code is in it, so that it is loaded only when the user sa
 """
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,15 @@ from typing import Any, final
 import numpy as np
 import pandas as pd
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ConfigError, ModelError
-from privoxel.models.predictor import FileFormat, digest_of, foreign, one_age_each
+from privoxel.models.predictor import Batch, FileFormat, digest_of, foreign, one_age_each
+
+COMPILED = re.compile(
+    r"sklearn\.(tree\._tree|neighbors\._(kd|ball)_tree|metrics\._dist_metrics|_loss\._loss|_loss\.link|_loss\.loss"
+    r"|ensemble\._hist_gradient_boosting\.\w+|ensemble\._gb_losses|linear_model\._sgd_fast)\.[A-Z]\w*"
+)
+"""Classes of scikit-learn's compiled modules, which skops leaves to the user: they hold numbers."""
 
 CONVERT = (
     "Load it where you made it and write skops.io.dump(model, 'model.skops'); or say --trust-pickle if you "
@@ -45,7 +52,7 @@ class EstimatorPredictor:
         count = getattr(self.estimator, "n_features_in_", None)
         return None if count is None else (None, int(count))
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return the predicted ages, years.
 
         Raises:
@@ -102,13 +109,14 @@ def _skops(path: Path, trust: bool) -> Any:
     except ImportError as error:
         raise ConfigError("skops files need skops, got none installed. Install privoxel[tabular].") from error
     try:
-        unknown = sorted(skops.io.get_untrusted_types(file=path))
+        listed = sorted(skops.io.get_untrusted_types(file=path))
+        unknown = [name for name in listed if not COMPILED.fullmatch(name)]
         if unknown and not trust:
             raise ModelError(
                 f"{path.name} needs types of scikit-learn alone, got {', '.join(unknown[:5])}. Say "
                 "--trust-pickle if you made this file yourself."
             )
-        return skops.io.load(path, trusted=unknown)
+        return skops.io.load(path, trusted=listed)
     except ModelError:
         raise
     except Exception as error:

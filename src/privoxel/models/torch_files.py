@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privoxel.arrays import Float32Array, FloatArray
+from privoxel.arrays import FloatArray
 from privoxel.errors import ModelError
 from privoxel.models.exported import faults_of
-from privoxel.models.predictor import FileFormat, digest_of, foreign, in_batches_of, one_age_each
+from privoxel.models.predictor import Batch, FileFormat, digest_of, foreign, in_batches_of, one_age_each
 
 SHOWN_FAULTS = 3
 
@@ -46,7 +46,7 @@ class TorchPredictor:
     def _program(self) -> Any:
         try:
             if self.form is FileFormat.TORCHSCRIPT:
-                return torch.jit.load(str(self.path), map_location=self.device).eval()
+                return torch.jit.load(str(self.path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
             return _exported(self.path, trust_pickle=self.trust_pickle)
         except ModelError:
             raise
@@ -66,7 +66,7 @@ class TorchPredictor:
         """Shape of a batch where an exported program states it; TorchScript does not."""
         return _stated_shape(self._program) if self.form is FileFormat.EXPORTED else None
 
-    def predict(self, batch: Float32Array) -> FloatArray:
+    def predict(self, batch: Batch) -> FloatArray:
         """Return the first output as one age an entry, years."""
         stated = self.input_shape
         if stated is None:
@@ -79,7 +79,7 @@ class TorchPredictor:
     def _call(self) -> Any:
         return self._program.module() if self.form is FileFormat.EXPORTED else self._program
 
-    def _run(self, part: Float32Array) -> FloatArray:
+    def _run(self, part: Batch) -> FloatArray:
         given = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
         if self.form is FileFormat.TORCHSCRIPT:
             given = given.to(self.device)

@@ -225,8 +225,11 @@ def name_of(model: str) -> str:
     >>> name_of("models/brain_age.onnx"), name_of("my.module:net")
     ('brain_age', 'my.module.net')
     """
-    plain = model.replace(":", ".") if is_reference(model) else Path(model).stem
-    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in plain)
+    return _fit_for_files(model.replace(":", ".") if is_reference(model) else Path(model).stem)
+
+
+def _fit_for_files(text: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
     return kept.strip(".") or "model"
 
 
@@ -276,16 +279,20 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     members, non_members = _as_path(members), _as_path(non_members)
     folder = new_folder() if output is None else Path(output)
     is_place = isinstance(model, str | Path)
-    title = name or (name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__))
+    own = name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__)
+    title = _fit_for_files(name or own)
     if not black_box and (box := _network_of(model, title)) is not None:
         options = _with_runtime(options)
-        title = title if is_place or name else type(box.net).__name__
+        title = title if is_place or name else _fit_for_files(type(box.net).__name__)
         return audit_brought(
             _brought_network(box, cohort, (members, non_members), title, options), folder, options
         )
     predictor = open_predictor(Given(str(model))) if is_place else _predictor_of(model, title)
-    place = Path(cohort) if isinstance(cohort, str | Path) else None
-    found = cohort if place is None else _read(place, predictor, skip_bad=options.skip_bad)
+    place: Path | None = None
+    if isinstance(cohort, str | Path):
+        place = Path(cohort)
+        cohort = _read(place, predictor, skip_bad=options.skip_bad)
+    found = cohort
     scans = found.cohort if isinstance(found, FeatureTable) else found
     grouped = _grouped(scans, members, non_members, place, skip_bad=options.skip_bad)
     if isinstance(found, FeatureTable):

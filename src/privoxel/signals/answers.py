@@ -13,14 +13,14 @@ from typing import NamedTuple, final
 import numpy as np
 import torch
 
-from privoxel.arrays import Float32Array, FloatArray, IntArray
+from privoxel.arrays import FloatArray, IntArray
 from privoxel.errors import ModelError
-from privoxel.models.predictor import Predictor
+from privoxel.models.predictor import Batch, Predictor
 from privoxel.progress import Progress
 from privoxel.signals.augmentation import STEPS, Augmentation, Copies, copies_of
 from privoxel.signals.table import AUGMENTED
 
-Inputs = Callable[[IntArray], Float32Array]
+Inputs = Callable[[IntArray], Batch]
 """Gives the inputs of rows: (rows, 1, x, y, z) or (rows, columns)."""
 
 SAME_YEARS = 0.01
@@ -141,7 +141,7 @@ def _asked(
     return values, {int(row): "the model's answer is not finite" for row in rows[bad]}
 
 
-def _answers(predictor: Predictor, batch: Float32Array, kinds: Sequence[Copies]) -> FloatArray:
+def _answers(predictor: Predictor, batch: Batch, kinds: Sequence[Copies]) -> FloatArray:
     columns = [predictor.predict(batch)]
     for kind in kinds:
         moved = copies_of(torch.from_numpy(batch), (), kind, Augmentation())
