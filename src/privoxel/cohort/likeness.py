@@ -135,9 +135,8 @@ def coarsened(volume: Float32Array, factor: int) -> Float32Array:
 
 def fit_likeness(coarse: Sequence[Float32Array]) -> Likeness:
     """Return what the scans of a cohort are compared by; half as many components as scans, at most 256."""
-    if len(coarse) < 2:
-        mask = np.ones(coarse[0].shape if coarse else (1, 1, 1), np.bool_)
-        return Likeness(mask, np.zeros(1, np.float32), np.zeros((mask.size, 0), np.float32))
+    if not coarse:
+        return Likeness(np.ones((1, 1, 1), np.bool_), np.zeros(1, np.float32), np.zeros((1, 0), np.float32))
     mask = _tissue(coarse)
     values = _standardised(coarse, mask)
     mean = values.mean(axis=0)
@@ -150,6 +149,8 @@ def fit_likeness(coarse: Sequence[Float32Array]) -> Likeness:
     left = _unit(left)
     spread, directions = np.linalg.eigh((left @ left.T).astype(np.float64))
     kept = min(COMPONENTS, len(coarse) // 2, int((spread > 1e-6 * max(spread[-1], 1e-12)).sum()))
+    if kept == 0:  # a single scan, or scans that are all alike
+        return Likeness(mask, mean, np.zeros((len(mean), 0), np.float32))
     spread, directions = spread[::-1][:kept], directions[:, ::-1][:, :kept]
     axes = left.T @ (directions / np.sqrt(spread)).astype(np.float32)
     variance = spread / len(coarse)

@@ -140,7 +140,6 @@ def _check_header(path: Path, image: Any, grid: Grid) -> None:
         raise VolumeError(
             "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
         )
-    _check_scaling(image)
     _check_frames(image)
     _check_affine(image, grid)
     _check_length(path, image)
@@ -148,12 +147,6 @@ def _check_header(path: Path, image: Any, grid: Grid) -> None:
 
 def _is_nifti(image: Any) -> bool:
     return isinstance(image, nib.Nifti1Pair)
-
-
-def _check_scaling(image: Any) -> None:
-    slope, shift = (float(image.header[name]) for name in ("scl_slope", "scl_inter"))
-    if np.isinf(slope) or np.isinf(shift):
-        raise VolumeError("scales its voxels by infinity (scl_slope, scl_inter)", "Save the voxels unscaled")
 
 
 def _check_frames(image: Any) -> None:
