@@ -155,8 +155,8 @@ def _check_frames(image: Any) -> None:
     Where the sform alone claims a standard space and the qform the scanner's, each has its own meaning, and
     the sform is read (NIfTI-1 standard, method 3).
     """
-    header = image.header
-    if not (isinstance(header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0):
+    header: Any = image.header
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
         return
     sform, qform = header.get_sform(), _qform(header)
     standard = header["sform_code"] in STANDARD_SPACES and header["qform_code"] not in STANDARD_SPACES

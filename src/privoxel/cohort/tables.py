@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
 from privoxel.errors import CohortError, Problem, ProblemsError
