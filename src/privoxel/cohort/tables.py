@@ -120,7 +120,7 @@ def _lines_of(stream: TextIO) -> Iterator[str]:
         yield line
 
 
-def _table(path: Path, reader: "csv._reader", required: Sequence[str], keep: Collection[str] | None) -> Table:
+def _table(path: Path, reader: Any, required: Sequence[str], keep: Collection[str] | None) -> Table:
     columns: tuple[str, ...] = ()
     rows, ragged = [], []
     for cells in reader:
