@@ -19,7 +19,7 @@ import numpy as np
 from privoxel.arrays import Float32Array, IntArray
 from privoxel.cohort.likeness import SAMPLE, Fingerprints
 
-EXPECTED = 0.05
+EXPECTED = 0.01
 """Pairs of different people that may be expected above the limit in a whole cohort."""
 
 ALMOST_ONE = 1 - 1e-6
