@@ -27,8 +27,8 @@ def limit_by_loops(vectors, people):
     n, k = vectors.shape
     tail = sorted(depths)[-2 * n :]
     scale = (np.median(tail) - tail[0]) / np.log(2)
-    measured = tail[0] + scale * np.log(2 * n / 0.01)
-    random = 2 * (1 - k / n) / (k - 1) * np.log(n * (n - 1) / 2 / 0.01)
+    measured = tail[0] + scale * np.log(2 * n / 0.001)
+    random = 2 * (1 - k / n) / (k - 1) * np.log(n * (n - 1) / 2 / 0.001)
     return np.sqrt(1 - np.exp(-max(measured, random)))
 
 
