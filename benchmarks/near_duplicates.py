@@ -4,7 +4,7 @@ Copies of simulated people's scans are distorted as another preprocessing does, 
 (the simulator's sessions); nobody else is in a cohort twice. ``real`` does the same with images of a folder
 and tells numbers alone. ``time`` writes the volumes to a cache first and times what follows.
 
-    python benchmarks/near_duplicates.py rates [--participants 200] [--cohorts 10]
+    python benchmarks/near_duplicates.py rates [--participants 200] [--cohorts 10] [--seed 2000]
     python benchmarks/near_duplicates.py real --cohort DIR
     python benchmarks/near_duplicates.py time [--participants 10000] [--resolution 4]
 """
@@ -129,10 +129,10 @@ def show(tally: dict, n: int) -> None:
         print(f"| {name} | {found} | {row['false']} ({row['cohorts']}) | {limit:.2f} |", flush=True)
 
 
-def rates(participants: int, cohorts: int) -> None:
-    """Print detection and false alarms on simulated people, seeds 1000 and up."""
+def rates(participants: int, cohorts: int, start: int) -> None:
+    """Print detection and false alarms on simulated people, seeds ``start`` and up."""
     tally: dict = {}
-    for seed in range(1000, 1000 + cohorts):
+    for seed in range(start, start + cohorts):
         config = SimulatorConfig(seed=seed, resolution_mm=4.0, sessions=2)
         cohort = simulate_cohort(config, participants)
         first = np.stack([cohort.volume(2 * k) for k in range(participants)])
@@ -191,11 +191,12 @@ def main() -> None:
     parser.add_argument("what", choices=("rates", "real", "time"))
     parser.add_argument("--participants", type=int, default=None)
     parser.add_argument("--cohorts", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=2000, help="of the first simulated cohort")
     parser.add_argument("--cohort", type=Path)
     parser.add_argument("--resolution", type=float, default=4.0)
     asked = parser.parse_args()
     if asked.what == "rates":
-        rates(asked.participants or 200, asked.cohorts)
+        rates(asked.participants or 200, asked.cohorts, asked.seed)
     elif asked.what == "real":
         real(load_cohort(asked.cohort, grid=Grid.mni(4.0), skip_bad=True))
     else:

@@ -134,7 +134,7 @@ def test_everything_wrong_with_tables_and_headers_is_reported_at_once(tmp_path):
         ): "is of a participant who is not in participants.tsv",
         ("participants.tsv line 10", "ghost"): "names sub-ghost, of whom there is no T1w image",
         (f"sub-01/anat/sub-01_{tail}", "01"): "has 4 dimensions, not 3",
-        (f"sub-02/anat/sub-02_{tail}", "02"): "cannot be read (ImageFileError)",
+        (f"sub-02/anat/sub-02_{tail}", "02"): "cannot be read (EOFError)",
         (
             f"sub-03/anat/sub-03_{tail}",
             "03",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from privoxel.arrays import BoolArray, Float32Array, FloatArray
@@ -56,7 +55,8 @@ class Likeness:
 
     def vectors(self, coarse: Sequence[Float32Array]) -> Float32Array:
         """Return one vector of length 1 for each coarse scan: scans × components."""
-        return _unit((_standardised(coarse, self.mask) - self.mean) @ self.weights)
+        left: Float32Array = _standardised(coarse, self.mask) - self.mean
+        return _unit(left @ self.weights)
 
 
 class Fingerprints(NamedTuple):
@@ -91,7 +91,7 @@ def fingerprints(
         progress: called with 1 whenever a scan is read.
     """
     factor = max(1, round(COARSE_MM / voxel_mm))
-    sample = np.unique(np.linspace(0, length - 1, min(length, SAMPLE)).astype(np.int64)) if length else []
+    sample = np.unique(np.linspace(0, max(length - 1, 0), min(length, SAMPLE)).astype(np.int64))
     rest = np.setdiff1d(np.arange(length), sample)
     content, vectors = [""] * length, np.zeros((length, 0), np.float32)
 
@@ -135,9 +135,8 @@ def coarsened(volume: Float32Array, factor: int) -> Float32Array:
 
 def fit_likeness(coarse: Sequence[Float32Array]) -> Likeness:
     """Return what the scans of a cohort are compared by; half as many components as scans, at most 256."""
-    if len(coarse) < 2:
-        mask = np.ones(coarse[0].shape if coarse else (1, 1, 1), np.bool_)
-        return Likeness(mask, np.zeros(1, np.float32), np.zeros((mask.size, 0), np.float32))
+    if not coarse:
+        return Likeness(np.ones((1, 1, 1), np.bool_), np.zeros(1, np.float32), np.zeros((1, 0), np.float32))
     mask = _tissue(coarse)
     values = _standardised(coarse, mask)
     mean = values.mean(axis=0)
@@ -150,6 +149,8 @@ def fit_likeness(coarse: Sequence[Float32Array]) -> Likeness:
     left = _unit(left)
     spread, directions = np.linalg.eigh((left @ left.T).astype(np.float64))
     kept = min(COMPONENTS, len(coarse) // 2, int((spread > 1e-6 * max(spread[-1], 1e-12)).sum()))
+    if kept == 0:  # a single scan, or scans that are all alike
+        return Likeness(mask, mean, np.zeros((len(mean), 0), np.float32))
     spread, directions = spread[::-1][:kept], directions[:, ::-1][:, :kept]
     axes = left.T @ (directions / np.sqrt(spread)).astype(np.float32)
     variance = spread / len(coarse)
@@ -164,10 +165,11 @@ def nuisances(mean: FloatArray, mask: BoolArray) -> FloatArray:
     adds a polynomial of second order (10), or multiplies the mean by one (10).
     """
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in mean.shape), indexing="ij")
-    columns = [slope * along for slope in np.gradient(mean) for along in (1.0, *axes)]
+    one = np.ones_like(mean)
+    slopes: list[FloatArray] = list(np.gradient(mean))
+    columns = [slope * along for slope in slopes for along in (one, *axes)]
     squares = [axes[i] * axes[j] for i in range(3) for j in range(i, 3)]
-    smooth = [np.ones_like(mean), *axes, *squares]
-    columns += [part * factor for part in smooth for factor in (1.0, mean)]
+    columns += [part * factor for part in (one, *axes, *squares) for factor in (one, mean)]
     matrix = np.stack([column[mask] for column in columns], axis=1)
     basis, size, _ = np.linalg.svd(matrix / (np.linalg.norm(matrix, axis=0) + 1e-12), full_matrices=False)
     return basis[:, size > 1e-6 * size[0]]
@@ -190,5 +192,6 @@ def _standardised(coarse: Sequence[Float32Array], mask: BoolArray) -> Float32Arr
 
 
 def _unit(vectors: Float32Array) -> Float32Array:
-    length: npt.NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(length, np.float32(1e-12))
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Float32Array = vectors / np.maximum(length, np.float32(1e-12))
+    return scaled

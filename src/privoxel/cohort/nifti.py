@@ -115,9 +115,9 @@ def _check_head(path: Path, image: Any) -> None:
             f"measures {size} mm, not {HEAD_MM[0]:.0f} to {HEAD_MM[1]:.0f} along each axis",
             "Give a whole head with its voxel size in mm",
         )
-    header = image.header
+    header: Any = image.header
     if header["sform_code"] > 0 and header["qform_code"] > 0:
-        hands = [np.linalg.det(form[:3, :3]) for form in (header.get_sform(), header.get_qform())]
+        hands = [np.linalg.det(form[:3, :3]) for form in (header.get_sform(), _qform(header))]
         if hands[0] * hands[1] < 0:
             raise VolumeError(
                 "has an sform and a qform that disagree on which side is left",
@@ -197,7 +197,6 @@ def _check_form(path: Path, image: Any) -> None:
         raise VolumeError(
             "does not say how it lies in space (sform and qform codes are 0)", "Register it to MNI152 again"
         )
-    _check_scaling(image)
     affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise VolumeError("has no usable affine", "Register it to MNI152 again, or repair sform and qform")
@@ -208,20 +207,14 @@ def _is_nifti(image: Any) -> bool:
     return isinstance(image, nib.Nifti1Pair)
 
 
-def _check_scaling(image: Any) -> None:
-    slope, shift = (float(image.header[name]) for name in ("scl_slope", "scl_inter"))
-    if np.isinf(slope) or np.isinf(shift):
-        raise VolumeError("scales its voxels by infinity (scl_slope, scl_inter)", "Save the voxels unscaled")
-
-
 def _check_frames(image: Any) -> None:
     """Refuse a file whose two matrices say different things of the same space.
 
     Where the sform alone claims a standard space and the qform the scanner's, each has its own meaning, and
     the sform is read (NIfTI-1 standard, method 3).
     """
-    header = image.header
-    if not (isinstance(header, nib.Nifti1Header) and header["sform_code"] > 0 and header["qform_code"] > 0):
+    header: Any = image.header
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
         return
     sform, qform = header.get_sform(), _qform(header)
     standard = header["sform_code"] in STANDARD_SPACES and header["qform_code"] not in STANDARD_SPACES

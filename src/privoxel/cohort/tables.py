@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
 from privoxel.errors import CohortError, Problem, ProblemsError
@@ -122,7 +122,7 @@ def _lines_of(stream: TextIO) -> Iterator[str]:
         yield line
 
 
-def _table(path: Path, reader: "csv._reader", required: Sequence[str], keep: Collection[str] | None) -> Table:
+def _table(path: Path, reader: Any, required: Sequence[str], keep: Collection[str] | None) -> Table:
     columns: tuple[str, ...] = ()
     rows, ragged = [], []
     for cells in reader:
