@@ -46,6 +46,13 @@ def test_a_voxel_lies_where_its_affine_says_in_itk_too(rng):
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((6, 2, 5)), expected, atol=1e-5)
 
 
+def test_axes_that_are_not_at_right_angles_keep_their_places(rng):
+    affine = affine_about(np.array([[2.0, 0.1, 0], [0, 2.0, 0.2], [0.05, 0, 3.0]]), np.zeros(3), np.ones(3))
+    image = itk_image(rng.random((7, 8, 9)).astype(np.float32), affine)
+    expected = moved(np.array([[6.0, 2.0, 5.0]]), affine)[0] * [-1, -1, 1]
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((6, 2, 5)), expected, atol=1e-5)
+
+
 def test_the_written_map_is_what_itk_reads(rng, tmp_path):
     matrix = affine_about(rotation((5, 15, -25)), np.array([1.0, 2, 3]), np.array([10.0, -20, 30]))
     path = tmp_path / "xfm.txt"
