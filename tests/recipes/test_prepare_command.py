@@ -129,6 +129,15 @@ def test_labels_may_be_given_one_after_the_other_as_in_bids_apps(bad, tmp_path, 
     ]
 
 
+def test_an_interrupted_command_exits_3_and_says_how_to_go_on(bad, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("privoxel.recipes.preparing.run_preparation", interrupted)
+    assert call(monkeypatch, "prepare", bad, tmp_path / "out", "participant", "-q") == 3
+    assert "Finished work is kept" in capsys.readouterr().err
+
+
 GOOD = {
     "correlation": 0.6,
     "overlap": 0.95,
