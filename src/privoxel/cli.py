@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from privoxel.attacks.base import Attack
     from privoxel.config import RunConfig
 
+TYPER_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 app = typer.Typer(
     name="privoxel",
@@ -270,6 +272,8 @@ def main() -> Any:
     """Run the command line and exit with its code."""
     try:
         code = app(standalone_mode=False)
+        if code == TYPER_INTERRUPTED:
+            raise KeyboardInterrupt
     except typer.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:

@@ -10,11 +10,14 @@ import pytest
 
 from privoxel.cohort.base import Grid
 from privoxel.cohort.bids import load_cohort
+from privoxel.executor import Finished
 from privoxel.prepare import settings as prepare_settings
 from privoxel.prepare.geometry import distances, lattice
+from privoxel.prepare.outputs import names_of
 from privoxel.prepare.quality import dice
 from privoxel.prepare.template import load_template
 from privoxel.prepare_cli import spread
+from privoxel.store import write_json
 from tests.heads import MOVE, head, write_head
 from tests.niftis import image_path, write_image, write_lines
 from tests.recipes.commands import call
@@ -124,6 +127,80 @@ def test_labels_may_be_given_one_after_the_other_as_in_bids_apps(bad, tmp_path, 
     assert spread(["a", "--session-label", "1", "2", "--jobs", "2"]) == [
         *("a", "--session-label", "1", "--session-label", "2", "--jobs", "2")
     ]
+
+
+def test_an_interrupted_command_exits_3_and_says_how_to_go_on(bad, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("privoxel.recipes.preparing.run_preparation", interrupted)
+    assert call(monkeypatch, "prepare", bad, tmp_path / "out", "participant", "-q") == 3
+    assert "Finished work is kept" in capsys.readouterr().err
+
+
+GOOD = {
+    "correlation": 0.6,
+    "overlap": 0.95,
+    "volume_ml": 1600.0,
+    "least_stretch": 0.95,
+    "most_stretch": 1.05,
+    "at_edge": 0.0,
+}
+
+
+def put_finished(raw, out, stem, **scores):
+    """Leave what a finished scan leaves, with a byte for each of its images."""
+    described = prepare_settings.PrepareSettings().described()
+    names = names_of(stem, 2.0)
+    for path in names:
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(b"x")
+    participant = stem.split("_")[0].removeprefix("sub-")
+    record = {
+        "stem": stem,
+        "participant": participant,
+        "place": image_path(raw, participant).relative_to(raw).as_posix(),
+        "scores": GOOD | scores,
+        "seconds": {"all": 1.0},
+        "content": "",
+        "files": {path.as_posix(): 1 for path in names},
+    }
+    write_json(out / ".privoxel" / "settings.json", described)
+    Finished(out / ".privoxel" / "finished", prepare_settings.digest(described)).put(stem, record)
+
+
+def test_an_odd_scan_comes_first_on_the_page_and_makes_the_exit_code_1(bad, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    put_finished(bad, out, "sub-01")
+    put_finished(bad, out, "sub-02", correlation=0.2)
+    assert call(monkeypatch, "prepare", bad, out, "group") == 1
+    assert "sub-02: correlation 0.2, expected 0.4 to 1" in capsys.readouterr().out
+    page = (out / "prepare.html").read_text()
+    assert "2 prepared, 1 to look at, 0 not prepared." in page
+    assert page.index('<article class="scan" id="sub-02"') < page.index('<article class="scan" id="sub-01"')
+    assert (out / "participants.tsv").read_text().split() == [
+        *("participant_id", "age", "sex", "sub-01", "50", "F", "sub-02", "51", "F")
+    ]
+
+
+def test_a_scan_whose_files_are_gone_is_not_finished(bad, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    put_finished(bad, out, "sub-01")
+    put_finished(bad, out, "sub-02", overlap=0.1)
+    (out / names_of("sub-02", 2.0).mask).unlink()
+    assert call(monkeypatch, "prepare", bad, out, "group") == 0
+    assert "1 prepared, 0 to look at, 0 not prepared." in (out / "prepare.html").read_text()
+    assert "sub-02" not in (out / "participants.tsv").read_text()
+
+
+def test_a_page_of_nothing_and_settings_that_cannot_be_read_are_explained(bad, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert call(monkeypatch, "prepare", bad, out, "group") == 2
+    assert "Prepare participants first" in capsys.readouterr().err
+    put_finished(bad, out, "sub-01")
+    (out / ".privoxel" / "settings.json").write_text("{")
+    assert call(monkeypatch, "prepare", bad, out, "participant", "-q") == 2
+    assert "needs its .privoxel/settings.json" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

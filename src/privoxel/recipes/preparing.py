@@ -107,9 +107,11 @@ def gather(raw: Path, folder: Path, settings: PrepareSettings) -> Preparation:
     """Write the page and the participants' table of everything finished in ``folder``.
 
     Raises:
-        StoreError: if the folder has other settings.
+        StoreError: if nothing was prepared there, or with other settings.
     """
     described = settings.described()
+    if not (folder / STATE / "settings.json").is_file():
+        raise StoreError(f"A page needs scans prepared in {folder}, got none. Prepare participants first.")
     _check_settings(folder, described)
     name = digest(described)
     records = [r for r in _records(folder / STATE / "finished", name) if _files_there(folder, r)]
@@ -203,7 +205,13 @@ def _check_settings(folder: Path, described: Mapping[str, Any]) -> None:
                 "Choose another."
             )
         return
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{folder} needs its {STATE}/settings.json to go on, got none that can be read. "
+            "Restore it, or choose another folder."
+        ) from error
     changes = list(differences(stored, json.loads(json.dumps(dict(described)))))
     if changes:
         listed = "\n".join(f"  - {change}" for change in changes)
