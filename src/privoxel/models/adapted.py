@@ -209,7 +209,7 @@ def find_roles(net: nn.Module, used: Sequence[str], named: Mapping[str, str]) ->
     """
     small = [name for name in used if net.get_submodule(name).get_parameter("weight").numel() <= LARGEST]
     roles = dict(named)
-    if HEAD not in roles and used[-1:] == small[-1:] and small:
+    if HEAD not in roles and small and used[-1] in small:
         roles[HEAD] = used[-1]
     body = [name for name in small if name != used[-1] and name not in roles.values()]
     body = [name for name in body if isinstance(net.get_submodule(name), CONVOLUTIONS)] or body

@@ -8,6 +8,7 @@ with how to convert it, unless the user says that the file is their own.
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def _read(path: Path, *, trust_pickle: bool) -> Any:
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{path.name} needs to be a safetensors file, got: {error}.") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused in our own words
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle or "nsupported" not in str(error):
             raise ModelError(f"{path.name} needs to be a PyTorch file, got: {_first_line(error)}.") from error
@@ -138,6 +141,8 @@ def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
         if tensors:
             return tensors
         inner = next((content[key] for key in HOLDERS if key in content), None)
+        if inner is None:
+            break
         content = inner.state_dict() if isinstance(inner, nn.Module) else inner
     keys = _names(content) if isinstance(content, Mapping) else type(content).__name__
     raise ModelError(
