@@ -5,15 +5,22 @@ are read when a volume is asked for, by ``cache_volumes`` or by ``check_cohort``
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from privoxel.cohort.base import Cohort, Covariates, Grid, ScanId
-from privoxel.cohort.nifti import SPACES, SUFFIXES, NiftiSource, header_fault
+from privoxel.cohort.images import (
+    Image,
+    find_images,
+    image_of,
+    is_plain,
+    one_each,
+    plain_files,
+)
+from privoxel.cohort.nifti import SPACES, NiftiSource, header_fault
 from privoxel.cohort.preprocess import Normalise, history_of
 from privoxel.cohort.tables import (
     AGE_REMEDY,
@@ -25,42 +32,15 @@ from privoxel.cohort.tables import (
     label,
     matching,
     parse_age,
-    prefix_of,
     read_table,
     sex_of,
     table_entries,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
 
-KNOWN_SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
-"""Spaces in order of preference where a pipeline wrote a scan in several."""
-
-CAT12_T1W = "wm"
-"""Prefix of CAT12's intensity-normalised T1w images in MNI152 space."""
-
 NO_FILTER: Mapping[str, Sequence[str]] = {}
 ANNEX = "/.git/annex/objects/"
 SKIP_HINT = "Continue with the rest by --skip-bad (skip_bad=True)."
-
-
-class Image(NamedTuple):
-    """A T1w file and the entities of its name."""
-
-    path: Path
-    entities: Mapping[str, str]
-
-    @property
-    def scan(self) -> ScanId:
-        """Participant, session and reconstruction, as the name says."""
-        return ScanId(self.entities["sub"], self.entities.get("ses", ""), self.entities.get("rec", ""))
-
-    @property
-    def rank(self) -> tuple[bool, int, int]:
-        """How well it suits: MNI152 space first, then the brain alone, then the better known space."""
-        space = self.entities.get("space", "")
-        known = KNOWN_SPACES.index(space) if space in KNOWN_SPACES else len(KNOWN_SPACES)
-        described = {"brain": 2, "preproc": 1}.get(self.entities.get("desc", ""), 0)
-        return space.startswith("MNI152"), described, -known
 
 
 class Person(NamedTuple):
@@ -272,21 +252,6 @@ def read_people(
     return people
 
 
-def is_plain(folder: Path) -> bool:
-    """Return whether a folder holds NIfTI files themselves, and no folder of a participant."""
-    return not any(folder.glob("sub-*/")) and any(_files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES))
-
-
-def image_of(path: Path) -> Image:
-    """Return a file with the entities of its name; without ``sub-`` the whole stem names the participant."""
-    stem = path.name.split(".nii")[0]
-    return Image(path, {"sub": stem} | entities_of(f"{stem}_"))
-
-
 def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
     """Return the images that lie in a folder themselves, with ages from participants.tsv in or beside it.
 
@@ -296,61 +261,9 @@ def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found
     table = participants_table(folder)
     people = read_people(table, where, found)
     ages = SessionAges(table.parent, found)
-    for image in one_each(map(image_of, _files(folder)), folder, found):
+    for image in one_each(map(image_of, plain_files(folder)), folder, found):
         add_image(found, image, folder, people=people, ages=ages)
     return found
-
-
-def find_images(folder: Path, found: Found) -> Iterator[Image]:
-    """Yield the T1w files of sub-*/[ses-*/]anat, sorted by name, and of the mri folders that CAT12 adds."""
-    for person in sorted(folder.glob("sub-*")):
-        places = [*person.glob("anat"), *person.glob("mri"), *person.glob("anat/mri")]
-        for anat in sorted(
-            [*places, *(p for s in ("anat", "mri", "anat/mri") for p in person.glob(f"ses-*/{s}"))]
-        ):
-            inside = anat.relative_to(person).parts[0]
-            session = label(inside, "ses") if inside.startswith("ses-") else ""
-            yield from _images_in(anat, ScanId(label(person.name, "sub"), session), folder, found)
-
-
-def _images_in(anat: Path, expected: ScanId, folder: Path, found: Found) -> Iterator[Image]:
-    for path in sorted(anat.glob("*_T1w.nii*")):
-        image = Image(path, entities_of(path.name))
-        named = (image.entities.get("sub", ""), image.entities.get("ses", ""))
-        if not path.name.endswith(SUFFIXES) or prefix_of(path.name) not in {"", CAT12_T1W}:
-            continue
-        if named[0] == expected.participant and (named[1] == expected.session or not expected.session):
-            yield image
-            continue
-        place = path.relative_to(folder).as_posix()
-        found.blame(
-            place,
-            "does not bear the participant and session of its folder",
-            "Rename or move it",
-            expected.participant,
-        )
-
-
-def one_each(images: Iterator[Image], folder: Path, found: Found) -> list[Image]:
-    """Return the best image of each scan; where two suit equally well, say so and take none."""
-    groups: defaultdict[ScanId, list[Image]] = defaultdict(list)
-    for image in images:
-        groups[image.scan].append(image)
-    chosen = []
-    for scan, group in sorted(groups.items()):
-        best = max(image.rank for image in group)
-        ties = [image for image in group if image.rank == best]
-        if len(ties) == 1:
-            chosen.append(ties[0])
-            continue
-        others = ", ".join(image.path.name for image in ties[1:])
-        found.blame(
-            ties[0].path.relative_to(folder).as_posix(),
-            f"is one of {len(ties)} images that could be {scan} (also {others})",
-            "Keep one of them, or name the one to use in a table",
-            scan.participant,
-        )
-    return chosen
 
 
 class SessionAges:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from privoxel.cohort.bids import image_of
 from privoxel.cohort.columns import check_required
+from privoxel.cohort.images import image_of
 from privoxel.cohort.nifti import SUFFIXES
 from privoxel.cohort.predictions import ALIASES, MEMBER_WORDS
 from privoxel.cohort.tables import COVARIATE_COLUMNS, MISSING, Row, label, read_table, scan_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from privoxel.cohort.bids import find_images
+from privoxel.cohort.images import find_images
 from privoxel.cohort.nifti import head_fault
 from privoxel.cohort.tables import Found, label
 from privoxel.errors import ConfigError, Problem, StoreError
