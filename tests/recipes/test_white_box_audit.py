@@ -136,6 +136,7 @@ def test_signals_are_those_of_the_slow_loop(head, outputs, tmp_path):
         output = slow(torch.from_numpy(COHORT.batch([row])).double())
         age = torch.tensor([COHORT.covariates.age[row]], dtype=torch.float64)
         head.losses(output, age).sum().backward()
+        output = output.detach()
         gradients = {name: p.grad.numpy() for name, p in slow.named_parameters()}
         norms = np.array([np.linalg.norm(gradients[name]) for name in table.tensors])
         assert table.read("prediction")[row] == pytest.approx(float(head.ages(output)[0]), rel=1e-4)
