@@ -178,7 +178,8 @@ def test_attacks_are_those_whose_signals_and_formulas_fit_the_network():
     flat = WhiteBox(nn.Sequential(nn.Flatten(), nn.Linear(720, 1)))
     found = white_box_attacks(checked_model(flat, COHORT, Runtime()))
     assert "gradient-output" in found
-    assert not {"gradient-conv1", "activation", "combined"} & set(found)
+    assert "activation" in found  # of what the head reads
+    assert not {"gradient-conv1", "gradient-conv6", "combined"} & set(found)
     assert all(a.threat_model in {ThreatModel.BLACK_BOX, ThreatModel.WHITE_BOX} for a in found.values())
 
 
