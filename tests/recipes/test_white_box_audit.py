@@ -136,6 +136,7 @@ def test_signals_are_those_of_the_slow_loop(head, outputs, tmp_path):
         output = slow(torch.from_numpy(COHORT.batch([row])).double())
         age = torch.tensor([COHORT.covariates.age[row]], dtype=torch.float64)
         head.losses(output, age).sum().backward()
+        output = output.detach()
         gradients = {name: p.grad.numpy() for name, p in slow.named_parameters()}
         norms = np.array([np.linalg.norm(gradients[name]) for name in table.tensors])
         assert table.read("prediction")[row] == pytest.approx(float(head.ages(output)[0]), rel=1e-4)
@@ -177,7 +178,8 @@ def test_attacks_are_those_whose_signals_and_formulas_fit_the_network():
     flat = WhiteBox(nn.Sequential(nn.Flatten(), nn.Linear(720, 1)))
     found = white_box_attacks(checked_model(flat, COHORT, Runtime()))
     assert "gradient-output" in found
-    assert not {"gradient-conv1", "activation", "combined"} & set(found)
+    assert "activation" in found  # of what the head reads
+    assert not {"gradient-conv1", "gradient-conv6", "combined"} & set(found)
     assert all(a.threat_model in {ThreatModel.BLACK_BOX, ThreatModel.WHITE_BOX} for a in found.values())
 
 

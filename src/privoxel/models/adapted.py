@@ -153,7 +153,7 @@ def adapt(box: WhiteBox, volumes: Tensor) -> AdaptedModel:
     if reads:
         (seen,) = model.activations(volumes, (f"{NET}{reads}{READS}",)).values()
         # slices folded into the batch are several rows of one scan: whose is whose cannot be known here
-        reads = reads if len(seen) == len(volumes) else ""
+        reads = reads if len(seen) == len(volumes) and seen[0].numel() <= LARGEST else ""
     return AdaptedModel(box, Located(roles, extra, reads)).eval()
 
 

@@ -55,7 +55,8 @@ class SFCN(nn.Module):
                 f"conv_{number}", _block(read, made, is_last=number == len(channels) - 1)
             )
         self.classifier = nn.Sequential()
-        self.classifier.add_module("average_pool", nn.AvgPool3d((averaged[0], averaged[1], averaged[2])))
+        x, y, z = averaged
+        self.classifier.add_module("average_pool", nn.AvgPool3d((x, y, z)))
         self.classifier.add_module("dropout", nn.Dropout(dropout))
         self.classifier.add_module(f"conv_{len(channels)}", nn.Conv3d(channels[-1], outputs, 1))
 

@@ -279,7 +279,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     members, non_members = _as_path(members), _as_path(non_members)
     folder = new_folder() if output is None else Path(output)
     is_place = isinstance(model, str | Path)
-    own = name_of(str(model)) if is_place else getattr(model, "__name__", type(model).__name__)
+    own = name_of(str(model)) if is_place else str(getattr(model, "__name__", type(model).__name__))
     title = _fit_for_files(name or own)
     if not black_box and (box := _network_of(model, title)) is not None:
         options = _with_runtime(options)
