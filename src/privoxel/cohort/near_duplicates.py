@@ -23,7 +23,7 @@ EXPECTED = 0.001
 """Pairs of different people expected above the limit in a whole cohort, were the tail exponential.
 
 At 0.01 one of six simulated cohorts showed such a pair: the tail is a little heavier. This value was then
-fixed, and confirmed on other cohorts (benchmarks/RESULTS.md).
+fixed (benchmarks/RESULTS.md).
 """
 
 ALMOST_ONE = 1 - 1e-6
