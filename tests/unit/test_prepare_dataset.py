@@ -53,7 +53,7 @@ def test_a_bad_scan_is_named_and_the_others_stay(raw):
     found = find_scans(raw)
     assert stems(found) == ["sub-01_ses-b", "sub-01_ses-b_run-2", "sub-02"]
     assert [(p.participant, p.what) for p in found.problems] == [
-        ("01", "cannot be read (ImageFileError)"),
+        ("01", "cannot be read (BadGzipFile)"),
         ("03", "measures 14×16×18 mm, not 100 to 600 along each axis"),
     ]
     assert find_scans(raw, participants=["02"]).problems == ()
