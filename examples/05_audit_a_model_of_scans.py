@@ -49,6 +49,7 @@ def save(net: nn.Module, scans: torch.Tensor, path: Path) -> None:
 
 def main(folder: Path) -> None:
     """Print the verdict and where the report is."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     cohort = privoxel.simulate_cohort(privoxel.SimulatorConfig(seed=0, resolution_mm=6), 120)
     people = cohort.covariates.participants

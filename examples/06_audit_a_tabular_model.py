@@ -36,6 +36,7 @@ def make_table(rng: np.random.Generator, *, people: int = 400) -> pd.DataFrame:
 
 def main(folder: Path) -> None:
     """Print the verdict and where the report is."""
+    folder.mkdir(parents=True, exist_ok=True)
     table = make_table(np.random.default_rng(0))
     table.to_csv(folder / "volumes.tsv", sep="\t", index=False)
     members = table[table["member"] == 1]
