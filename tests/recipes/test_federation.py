@@ -59,6 +59,15 @@ def test_the_excess_is_over_the_strongest_control(results):
     )
 
 
+def test_the_excess_of_sets_not_chosen_beforehand_has_an_interval_widened_for_their_number(tmp_path):
+    site = learning_site(tmp_path / "run", job=JOB, active_rounds=0)
+    settings = site.config.attack.model_copy(update={"sets": (1, 2, 3), "by_round": 0})
+    site = replace(site, config=site.config.model_copy(update={"attack": settings}))
+    of = {matrix.name: matrix.mean_all for matrix in concluded(site).matrices}
+    assert of["set-1-matched-excess"].level == 0.95
+    assert of["set-2-matched-excess"].level == of["set-3-matched-excess"].level == 0.975
+
+
 def test_every_round_is_attacked_and_its_errors_are_kept(results):
     assert [point.round for point in results.by_round] == [1, 2, 3, 4]
     assert [entry.number for entry in results.rounds] == [1, 2, 3, 4]
