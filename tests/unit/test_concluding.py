@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,9 @@ from privoxel.config import ModelConfig, RunConfig
 from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.results import Utility
 from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.selection import best_over_targets
+from privoxel.recipes import choosing
+from privoxel.recipes.choosing import best_attacks, best_of
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
 from privoxel.recipes.target import TargetPlan
@@ -72,3 +77,33 @@ def test_summaries_average_over_the_targets_of_a_model():
     aucs = [summarise([target], CONFIG)[0].metrics["auc"].value for target in targets]
     assert rows["abs-error"].n_targets == 3
     assert rows["abs-error"].metrics["auc"].value == pytest.approx(np.mean(aucs))
+
+
+def two_attacks(shift=0.3):
+    """One target attacked twice, both black-box; the scores are made of the person's number alone."""
+    one = judged("cnn3d", each=200, shift=shift)
+    again = judged("cnn3d", each=200, shift=0.0, seed=1).scores.evaluated["abs-error"]
+    scores = replace(one.scores, evaluated={**one.scores.evaluated, "population": again})
+    return one._replace(scores=scores)
+
+
+def test_the_best_attack_of_report_and_verdict_is_drawn_once(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        choosing, "best_over_targets", lambda *a, **k: drawn.append(1) or best_over_targets(*a, **k)
+    )
+    one = two_attacks()
+    best = best_attacks([one], CONFIG)
+    shared = verdict_of([one], CONFIG, best)
+    assert len(drawn) == 1
+    assert shared == verdict_of([one], CONFIG)
+    assert len(drawn) == 2
+
+
+def test_a_best_attack_at_another_level_or_of_other_attacks_is_not_taken_over():
+    one = two_attacks()
+    (best,) = best_attacks([one], CONFIG)
+    assert best_of([one], best.names, CONFIG, known=[best]) is best
+    wider = best_of([one], best.names, CONFIG, level=0.975, known=[best])
+    assert wider.auc.high - wider.auc.low > best.auc.high - best.auc.low
+    assert best_of([one], best.names[::-1], CONFIG, known=[best]) is not best

@@ -46,6 +46,7 @@ def assemble_results(
     """Return the results of a run; null targets appear as controls of the targets they stand beside."""
     targets = [_target(one, _null_beside(one, judged), config) for one in judged if not one.plan.is_null]
     real = [one for one in judged if not one.plan.is_null]
+    best = best_attacks(real, config)
     return Results(
         title=config.report.title,
         created=facts["created"],
@@ -56,8 +57,8 @@ def assemble_results(
         cohort=cohort,
         targets=targets,
         summary=summarise(real, config, targets),
-        verdict=verdict_of(real, config),
-        best=best_attacks(real, config),
+        verdict=verdict_of(real, config, best),
+        best=[chosen.record for chosen in best],
         risk=list(risk),
         seconds=facts["seconds"],
     )

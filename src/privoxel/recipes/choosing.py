@@ -1,6 +1,7 @@
 """The best of many attacks on each model, corrected for having been chosen."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import ThreatModel
@@ -13,21 +14,39 @@ from privoxel.recipes.judging import Judged
 from privoxel.seeding import Streams
 
 
-def best_attacks(judged: Sequence[Judged], config: RunConfig) -> list[BestAttack]:
+class Chosen(NamedTuple):
+    """The best of the attacks ``names`` on the targets of one model, as reports tell it, and its AUC."""
+
+    names: tuple[str, ...]
+    record: BestAttack
+    auc: Estimate
+
+
+def best_attacks(judged: Sequence[Judged], config: RunConfig) -> list[Chosen]:
     """Return the best of all attacks on each model, over its targets; none where there is only one attack."""
     models = dict.fromkeys(one.plan.model.name for one in judged)
     groups = [[one for one in judged if one.plan.model.name == model] for model in models]
-    found = [best_of(targets, shared_attacks(targets), config) for targets in groups]
-    return [best for best, _ in filter(None, found)]
+    return list(filter(None, (best_of(targets, shared_attacks(targets), config) for targets in groups)))
 
 
 def best_of(
-    targets: Sequence[Judged], names: Sequence[str], config: RunConfig, *, level: float = 0.95
-) -> tuple[BestAttack, Estimate] | None:
-    """Return the best of the attacks ``names`` on the targets of one model, and its AUC's estimate."""
+    targets: Sequence[Judged],
+    names: Sequence[str],
+    config: RunConfig,
+    *,
+    level: float = 0.95,
+    known: Sequence[Chosen] = (),
+) -> Chosen | None:
+    """Return the best of the attacks ``names`` on the targets of one model; None of fewer than two.
+
+    What is among ``known`` already is not computed again.
+    """
     if len(names) < 2:
         return None
     model = targets[0].plan.model.name
+    for one in known:
+        if (one.record.model, one.names, one.auc.level) == (model, tuple(names), level):
+            return one
     rng = Streams(config.seed).generator(f"best/{model}/{','.join(names)}")
     scores = [{name: one.scores.evaluated[name] for name in names} for one in targets]
     best = best_over_targets(scores, rng, level=level)
@@ -42,7 +61,7 @@ def best_of(
         auc=to_metric(best.auc),
         p_value=best.p_value,
     )
-    return record, best.auc
+    return Chosen(tuple(names), record, best.auc)
 
 
 def shared_attacks(targets: Sequence[Judged]) -> list[str]:

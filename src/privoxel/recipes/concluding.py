@@ -13,7 +13,7 @@ from privoxel.evaluation.metrics import paired_auc_difference, to_metric
 from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide
-from privoxel.recipes.choosing import best_of, of_no_more_access, shared_attacks
+from privoxel.recipes.choosing import Chosen, best_of, of_no_more_access, shared_attacks
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
@@ -69,16 +69,17 @@ def _scores(one: Judged, name: str) -> Evaluated:
     return one.scores.evaluated[name] if name in one.scores.evaluated else one.scores.controls[name]
 
 
-def verdict_of(judged: Sequence[Judged], config: RunConfig) -> Verdict:
+def verdict_of(judged: Sequence[Judged], config: RunConfig, best: Sequence[Chosen] = ()) -> Verdict:
     """Return the gravest verdict on any of the models.
 
     A leak in one model is a leak; none above the limit needs all models to say so. With several models each
-    interval is widened (Bonferroni).
+    interval is widened (Bonferroni). ``best`` holds what was chosen among attacks already.
     """
     groups = by_model(judged)
     level = 1.0 - 0.05 / len(groups)
     verdicts = [
-        decide(_inputs(mine, _over(mine, config.attacks.primary, config, level), config)) for mine in groups
+        decide(_inputs(mine, _over(mine, config.attacks.primary, config, level), config, best))
+        for mine in groups
     ]
     worst = min(range(len(groups)), key=lambda k: _gravity(verdicts[k]))
     verdict, model = verdicts[worst], groups[worst][0].plan.model.name
@@ -103,14 +104,16 @@ def _over(targets: Sequence[Judged], name: str, config: RunConfig, level: float 
     return over_targets([_scores(one, name) for one in targets], "auc", rng=rng, level=level)
 
 
-def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> VerdictInputs:
+def _inputs(
+    targets: Sequence[Judged], auc: Estimate, config: RunConfig, best: Sequence[Chosen]
+) -> VerdictInputs:
     primary = config.attacks.primary
     members_se, non_members_se = _standard_errors(targets)
     n_members, n_non_members = np.min(
         [effective_participants(_scores(one, primary)) for one in targets], axis=0
     )
     names = of_no_more_access(shared_attacks(targets), primary)
-    found = best_of(targets, names, config, level=auc.level)
+    found = best_of(targets, names, config, level=auc.level, known=best)
     return VerdictInputs(
         primary_attack=primary,
         auc=auc,
@@ -124,7 +127,9 @@ def _inputs(targets: Sequence[Judged], auc: Estimate, config: RunConfig) -> Verd
         excess=_excess(targets, primary),
         null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
-        best=None if found is None else Candidate(*found, _excess(targets, found[0].name)),
+        best=None
+        if found is None
+        else Candidate(found.record, found.auc, _excess(targets, found.record.name)),
     )
 
 
