@@ -70,6 +70,17 @@ def test_pairs_that_age_explains_are_an_artefact_and_others_are_not():
     assert rulings("skewed-non-iid", (0.05, -0.05, 0.15))[claim] == "not shown here"
 
 
+def test_magnitudes_are_judged_among_people_of_equal_ages_where_these_were_compared():
+    claim = "gradient magnitudes do not depend on the distribution of ages"
+    raw = matrix("set-1-excess", 0.05, 0.02, 0.08, kind="excess")
+    matched = matrix("set-1-matched-excess", 0.01, -0.02, 0.04, kind="excess")
+    for further, ruling in (([raw], "holds here"), ([raw, matched], "not shown here")):
+        results = federation("skewed-non-iid", (0.0, -0.02, 0.02))
+        results.matrices.extend(further)
+        found = Found({Cell("cnn3d", "skewed-non-iid"): results}, {}, {})
+        assert {one.claim.split(": ")[1]: one.ruling for one in claims_of(found, None, 0)}[claim] == ruling
+
+
 def test_in_iid_the_excess_over_the_strongest_control_decides():
     claim = "every learner finds the others' participants"
     assert rulings("uniform-iid", (0.1, 0.05, 0.15))[claim] == "holds here"
@@ -79,7 +90,9 @@ def test_in_iid_the_excess_over_the_strongest_control_decides():
 def test_rounds_help_only_if_their_interval_lies_above_the_last_round():
     claim = "averaging the logits of the last 5 rounds makes the attack stronger"
     apart = {"last": (0.60, 0.55, 0.65), "five": (0.75, 0.7, 0.8)}
-    assert rulings("uniform-iid", (0.1, 0.05, 0.15))[claim] == "artefact confirmed here"
+    worse = {"last": (0.75, 0.70, 0.80), "five": (0.60, 0.55, 0.65)}
+    assert rulings("uniform-iid", (0.1, 0.05, 0.15), **worse)[claim] == "artefact confirmed here"
+    assert rulings("uniform-iid", (0.1, 0.05, 0.15))[claim] == "not shown here"
     assert rulings("uniform-iid", (0.1, 0.05, 0.15), **apart)[claim] == "artefact not seen here"
     between = {"last": (0.60, 0.55, 0.65), "five": (0.61, 0.56, 0.66)}
     assert rulings("uniform-iid", (0.1, 0.05, 0.15), **between)[claim] == "not shown here"
@@ -118,6 +131,16 @@ def test_a_useful_private_model_with_a_guarantee_refutes_the_paper(mae, ruling):
     assert of["No private model with ε < 100 is useful"].ruling == ruling
     assert of["With a gap below 0.1 years the attack is at chance"].ruling == "holds here"
     assert "best of 1 models" in of["No private model with ε < 100 is useful"].measured
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ruling"), [(0.5, "holds here"), (0.519, "not shown here"), (0.53, "does not hold here")]
+)
+def test_an_interval_that_reaches_far_does_not_show_chance(accuracy, ruling):
+    models = (a_private(1e9, 3.0, 1.0, 0.7), a_private(8.0, 5.9, 0.0, accuracy))
+    claims = claims_of(Found({}, {}, {}), PrivateModels("combined", models, {}), 0)
+    of = {one.claim: one for one in claims}
+    assert of["With a gap below 0.1 years the attack is at chance"].ruling == ruling
 
 
 def test_the_published_points_give_the_published_line():
