@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from privoxel.attacks import CONTROLS, get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.metrics import all_metrics, to_metric
@@ -50,7 +52,7 @@ def assemble_results(
     Estimates are made by ``workers`` threads, each from a stream of its own: their number changes nothing.
     """
     real = [one for one in judged if not one.plan.is_null]
-    with ThreadPoolExecutor(workers) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         choosing = pool.submit(best_attacks, real, config)
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
         best = choosing.result()
