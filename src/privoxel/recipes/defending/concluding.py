@@ -19,8 +19,7 @@ from privoxel.evaluation.frontier_results import (
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.overfitting import FEWEST, Resampled, fit_line
 from privoxel.evaluation.scored import Estimate
-from privoxel.evaluation.selection import best_over_targets
-from privoxel.recipes.defending.comparing import LEVEL, Compared, best_accuracy
+from privoxel.recipes.defending.comparing import Compared, best_accuracy, best_auc
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.shadow_plans import threat_model_of
 
@@ -99,13 +98,13 @@ def _recommendation(
         tolerated_loss=settings.tolerated_loss,
     )
     place = compared.names.index(found.name)
-    level = 1.0 - (1.0 - LEVEL) / len(found.candidates)
-    attack, reached = _reached(compared.finished[place], attacks, compared, level)
-    method = f"{reached.method}; Bonferroni over {len(found.candidates)} settings"
+    rivals = set(found.candidates) - {found.name}
+    others = [one for one in compared.finished if one.point.name in rivals]
+    attack, reached = _reached(compared.finished[place], attacks, compared, others)
     return Recommendation(
         name=found.name,
         loss=to_metric(found.loss),
-        vulnerability=to_metric(reached._replace(level=LEVEL, method=method)),
+        vulnerability=to_metric(reached),
         attack=get_attack(attack).title,
         candidates=len(found.candidates),
         alike=[name for name in standings[place].alike if name in found.candidates],
@@ -113,14 +112,14 @@ def _recommendation(
     )
 
 
-def _reached(one: Finished, attacks: Sequence[str], compared: Compared, level: float) -> tuple[str, Estimate]:
-    """Return the best of ``attacks`` on a setting by the frontier's metric, at ``level``."""
+def _reached(
+    one: Finished, attacks: Sequence[str], compared: Compared, among: Sequence[Finished]
+) -> tuple[str, Estimate]:
+    """Return the best of ``attacks`` on a setting chosen beside ``among``, by the frontier's metric."""
     if compared.settings.metric == "balanced_accuracy":
-        best = best_accuracy(one, attacks, compared, level)
+        best = best_accuracy(one, attacks, compared, among)
         return best.name, best.accuracy
-    scores = [{name: target.evaluated[name] for name in attacks} for target in one.choice.targets]
-    rng = compared.streams.generator(f"recommended/{one.point.name}")
-    by_auc = best_over_targets(scores, rng, level=level)
+    by_auc = best_auc(one, attacks, compared, among)
     return by_auc.name, by_auc.auc
 
 

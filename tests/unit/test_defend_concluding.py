@@ -1,0 +1,69 @@
+"""What a frontier concludes from finished settings: fabricated scores of 60 + 60 people, no training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from privoxel.config import parse_config
+from privoxel.evaluation.archive import TargetScores
+from privoxel.evaluation.frontier import Choice
+from privoxel.evaluation.scored import Evaluated
+from privoxel.recipes.defending.comparing import Compared, best_accuracy, compare_settings
+from privoxel.recipes.defending.concluding import fronts_of
+from privoxel.recipes.defending.reading import Finished
+from privoxel.recipes.defending.settings import FrontierConfig, Point
+from privoxel.seeding import Streams
+
+EACH = 60
+ATTACKS = ("abs-error", "tube", "gradient-norm")
+
+
+def finished(name: str, *, leak: float = 0.5, seed: int = 0, **sections: Any) -> Finished:
+    """Return a setting whose members' errors are smaller by ``leak``, and whose scores are of ``seed``."""
+    rng = np.random.default_rng(seed)
+    members = np.arange(2 * EACH) < EACH
+    age = np.random.default_rng(99).uniform(45, 80, 2 * EACH)
+    error = 4.0 * rng.normal(size=2 * EACH) * np.where(members, 1.0 - leak, 1.0)
+    evaluated = {
+        attack: Evaluated(
+            (2.0 * leak * members + rng.normal(size=2 * EACH))[None],
+            np.array([leak]),
+            members,
+            np.arange(2 * EACH),
+        )
+        for attack in ATTACKS
+    }
+    nothing = np.full(2 * EACH, np.nan)
+    target = TargetScores(age, age + error, nothing, members, np.arange(2 * EACH), evaluated, {})
+    config = parse_config({"attacks": {"primary": "abs-error"}, **sections}, where=name)
+    point = Point(name, "none" if name == "undefended" else "some", name, config, {})
+    return Finished(point, None, Choice(name, (target,)), 1.0)  # type: ignore[arg-type] # only points read it
+
+
+def compared(settings: Sequence[Finished], **frontier: Any) -> Compared:
+    return compare_settings(settings, FrontierConfig(draws=200, **frontier), Streams(1))
+
+
+def recommended(settings: Sequence[Finished], **frontier: Any) -> Mapping[str, Any]:
+    fronts = fronts_of(compared(settings, **frontier), "undefended")
+    return {front.adversary: front.recommendation for front in fronts}
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "auc"])
+def test_candidates_that_are_near_copies_hardly_widen_the_recommended_ones_interval(metric):
+    copies = [finished("undefended"), *(finished(f"copy {k}") for k in range(9))]
+    few, many = (recommended(copies[:size], metric=metric)["black-box"].vulnerability for size in (2, 10))
+    assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.05)
+    assert "2 attacks of 10 settings" in many.method
+
+
+def test_candidates_of_their_own_widen_it_but_not_the_table():
+    settings = [finished("undefended"), *(finished(f"other {k}", seed=k) for k in range(1, 10))]
+    found = recommended(settings, tolerated_loss=1.0)["black-box"]
+    chosen = next(one for one in settings if one.point.name == found.name)
+    table = best_accuracy(chosen, ATTACKS[:2], compared(settings)).accuracy
+    assert found.candidates == 10
+    assert found.vulnerability.value == pytest.approx(table.value)
+    assert found.vulnerability.high - found.vulnerability.low > 1.1 * (table.high - table.low)
