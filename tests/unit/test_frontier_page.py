@@ -95,10 +95,12 @@ def results() -> FrontierResults:
         name="A",
         loss=about(0.0, 0.0),
         vulnerability=about(0.8),
-        attack="|error| threshold",
+        attack="abs-error",
+        title="|error| threshold",
         candidates=2,
         alike=["DP∞"],
         meets_aim=False,
+        confirm="confirm-black-box.yaml",
     )
     fronts = [
         Front(adversary=a, names=["A", "B", "DP8"], standings=standings, recommendation=chosen)
@@ -153,6 +155,8 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "ask again with abs-error fixed beforehand",
+        "privoxel defend confirm-black-box.yaml",
     ):
         assert text in page
     assert not re.search(r"<script|<link|src=|@import|https?://(?!www\.w3\.org)", page)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from privoxel.evaluation.results import Metric, Record
 
-FRONTIER_SCHEMA = "1.0"
+FRONTIER_SCHEMA = "2.0"
 
 
 class Vulnerability(Record):
@@ -95,17 +95,21 @@ class PointStanding(Record):
 class Recommendation(Record):
     """The least vulnerable setting whose error is tolerated, for one adversary.
 
-    ``vulnerability`` is corrected for the choice among attacks and among ``candidates`` settings; ``alike``
-    are candidates that are not told apart from it.
+    ``vulnerability`` is that of ``attack``, corrected for the choice among attacks and among ``candidates``
+    settings; ``alike`` are candidates that are not told apart from it.
     """
 
     name: str
     loss: Metric
     vulnerability: Metric
     attack: str
+    title: str
     candidates: int
     alike: list[str]
     meets_aim: bool
+    confirm: str | None = Field(
+        None, description="file of the grid that asks again; null for the reference itself"
+    )
 
 
 class Front(Record):

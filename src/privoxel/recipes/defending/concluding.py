@@ -21,6 +21,7 @@ from privoxel.evaluation.overfitting import FEWEST, Resampled, fit_line
 from privoxel.evaluation.scored import Estimate
 from privoxel.recipes.defending.comparing import Compared, best_accuracy, best_auc
 from privoxel.recipes.defending.reading import Finished
+from privoxel.recipes.defending.settings import folder_of
 from privoxel.recipes.shadow_plans import threat_model_of
 
 Gap = Literal["gap", "model_gap"]
@@ -49,7 +50,7 @@ def _front(adversary: str, compared: Compared, reference: str) -> Front:
         adversary=adversary,
         names=[standings[k].name for k in order if standings[k].is_on_front],
         standings=[_record(standing) for standing in standings],
-        recommendation=_recommendation(attacks, axes, standings, compared, reference),
+        recommendation=_recommendation(adversary, axes, standings, compared, reference),
     )
 
 
@@ -85,11 +86,11 @@ def _record(standing: Standing) -> PointStanding:
 
 
 def _recommendation(
-    attacks: Sequence[str], axes: _Axes, standings: Sequence[Standing], compared: Compared, reference: str
+    adversary: str, axes: _Axes, standings: Sequence[Standing], compared: Compared, reference: str
 ) -> Recommendation | None:
     if reference not in compared.names:
         return None
-    settings = compared.settings
+    settings, attacks = compared.settings, compared.groups[adversary]
     found = recommend(
         compared.names,
         axes.costs,
@@ -105,10 +106,12 @@ def _recommendation(
         name=found.name,
         loss=to_metric(found.loss),
         vulnerability=to_metric(reached),
-        attack=get_attack(attack).title,
+        attack=attack,
+        title=get_attack(attack).title,
         candidates=len(found.candidates),
         alike=[name for name in standings[place].alike if name in found.candidates],
         meets_aim=reached.high is not None and reached.high <= settings.aim,
+        confirm=None if found.name == reference else f"confirm-{folder_of(adversary)}.yaml",
     )
 
 

@@ -19,6 +19,7 @@ from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort, public_brains, read_cohort
 from privoxel.recipes.defending.comparing import compare_settings, points_of
 from privoxel.recipes.defending.concluding import findings_of, fronts_of, lines_of
+from privoxel.recipes.defending.confirming import write_confirmations
 from privoxel.recipes.defending.costs import Costs, estimate_costs, within
 from privoxel.recipes.defending.reading import read_point
 from privoxel.recipes.defending.settings import Grid, Point
@@ -90,6 +91,7 @@ def run_defence(grid: Grid, output: Path, options: DefendOptions) -> Frontier:
             announce(f"{name} failed: {reason}", options.progress, logger)
         results = conclude(grid, output, cohort, reasons, clock)
         page = write_outputs(results, output)
+        write_confirmations(grid, results.fronts, output)
         folder.record(complete=not results.unfinished)
     return Frontier(results, page)
 
