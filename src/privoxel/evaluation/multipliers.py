@@ -8,11 +8,15 @@ References:
     Chernozhukov et al. 2013, section 2; Westfall and Young 1993, section 2.3 (the largest of standardised).
 """
 
+import math
+
 import numpy as np
 
 from privoxel.arrays import FloatArray
 
-DRAWS = 999
+FEWEST = 999
+BEYOND = 50
+"""How many draws a quantile needs beyond it: its own chance is then uncertain by a seventh."""
 BLOCK = 32
 """Draws over all participants that are in memory at once."""
 FLOOR = 1e-9
@@ -31,10 +35,22 @@ def largest_deviation(
         level: with which all means lie within the returned number of standard errors at once.
     """
     scaled = contributions / standard_errors(contributions)[:, None]
-    sizes = [min(BLOCK, DRAWS - start) for start in range(0, DRAWS, BLOCK)]
-    normal = np.concatenate([rng.normal(size=(size, scaled.shape[1])) @ scaled.T for size in sizes])
-    student = np.abs(normal).max(axis=1) / np.sqrt(rng.chisquare(freedom, DRAWS) / freedom)
+    draws = draws_at(level)
+    largest = [
+        np.abs(rng.normal(size=(min(BLOCK, draws - start), scaled.shape[1])) @ scaled.T).max(axis=1)
+        for start in range(0, draws, BLOCK)
+    ]
+    student = np.concatenate(largest) / np.sqrt(rng.chisquare(freedom, draws) / freedom)
     return float(np.quantile(student, level))
+
+
+def draws_at(level: float) -> int:
+    """Return how many draws the quantile at ``level`` needs: 999, more if fewer than 50 would lie beyond it.
+
+    >>> draws_at(0.95), draws_at(0.998)
+    (999, 24999)
+    """
+    return max(FEWEST, math.ceil(round(BEYOND / (1.0 - level), 6)) - 1)
 
 
 def standard_errors(contributions: FloatArray) -> FloatArray:
