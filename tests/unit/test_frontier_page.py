@@ -7,6 +7,7 @@ import re
 import pytest
 
 from privoxel.evaluation.frontier_results import (
+    Band,
     Front,
     FrontierPoint,
     FrontierResults,
@@ -115,9 +116,8 @@ def results() -> FrontierResults:
         intercept=about(0.5),
         slope=about(0.14),
         r=about(0.96, 0.03),
-        mean_gap=2.8,
-        gap_squares=2.75,
         residual_sd=0.02,
+        band=Band(gaps=[0.0, 4.0], low=[0.4, 0.95], high=[0.6, 1.15]),
     )
     return FrontierResults(
         title="Frontier & more",

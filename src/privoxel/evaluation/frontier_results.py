@@ -121,6 +121,14 @@ class Front(Record):
     recommendation: Recommendation | None
 
 
+class Band(Record):
+    """The interval of the mean accuracy at each of some gaps (years)."""
+
+    gaps: list[float]
+    low: list[float]
+    high: list[float]
+
+
 class OverfittingLine(Record):
     """Balanced accuracy of one attack against the gap of what it sees, over all settings."""
 
@@ -132,9 +140,8 @@ class OverfittingLine(Record):
     intercept: Metric
     slope: Metric
     r: Metric
-    mean_gap: float
-    gap_squares: float
     residual_sd: float
+    band: Band = Field(description="about the line, with the same intervals as the intercept")
 
 
 class FrontierResults(Record):

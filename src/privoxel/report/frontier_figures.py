@@ -77,11 +77,11 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
         _dot(axes, gap.value, 100 * (point.primary.value or 0.0), MEMBER, filled=True)
         _number(axes, gap.value, 100 * (point.primary.value or 0.0), numbers[point.name])
     values = [gap.value or 0.0 for gap in gaps]
-    grid = np.linspace(min(*values, 0.0), max(values), 60)
-    mean = 100 * ((line.intercept.value or 0.0) + (line.slope.value or 0.0) * grid)
-    reach = 100 * _band(line, grid)
-    axes.fill_between(grid, mean - reach, mean + reach, color=MEMBER, alpha=0.15, linewidth=0)
-    axes.plot(grid, mean, color=MEMBER, linewidth=2)
+    band, ends = line.band, np.array([min(*values, 0.0), max(values)])
+    low, high = 100 * np.array(band.low), 100 * np.array(band.high)
+    axes.fill_between(band.gaps, low, high, color=MEMBER, alpha=0.15, linewidth=0)
+    mean = 100 * ((line.intercept.value or 0.0) + (line.slope.value or 0.0) * ends)
+    axes.plot(ends, mean, color=MEMBER, linewidth=2)
     paper, known = PUBLISHED["all"], np.linspace(0.0, LARGEST_PUBLISHED_GAP, 2)
     axes.plot(known, 100 * (paper.intercept + paper.slope * known), color=NON_MEMBER, linewidth=1.4)
     axes.axhline(GUESSING, color=INK, linewidth=1, linestyle=(0, (2, 2)))
@@ -93,7 +93,7 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
         f"rising {100 * (line.slope.value or 0.0):.1f} points a year."
     )
     legend = (
-        Key("line-member", "fitted here (band: t over settings, 95 %)"),
+        Key("line-member", "fitted here (band: 95 %, over settings and participants)"),
         Key("line-other", "Gupta et al. 2021, over the gaps of their 26 private models"),
         Key("guess", "guessing"),
     )
@@ -103,14 +103,6 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
     return Picture(
         to_svg(figure, key="overfitting", label=label), "Overfitting and vulnerability", caption, legend
     )
-
-
-def _band(line: OverfittingLine, grid: np.ndarray) -> np.ndarray:
-    from scipy import stats  # noqa: PLC0415 - only for this picture
-
-    spread = np.sqrt(1.0 / line.models + (grid - line.mean_gap) ** 2 / line.gap_squares)
-    quantile = float(stats.t.ppf(0.5 + line.slope.level / 2.0, line.models - 2))
-    return np.asarray(quantile * line.residual_sd * spread)
 
 
 def epsilon_pictures(

@@ -10,6 +10,7 @@ from privoxel.attacks import get_attack
 from privoxel.attacks.base import ThreatModel
 from privoxel.evaluation.frontier import Standing, most_vulnerable, recommend, stand, widening_of
 from privoxel.evaluation.frontier_results import (
+    Band,
     Front,
     FrontierPoint,
     OverfittingLine,
@@ -17,7 +18,7 @@ from privoxel.evaluation.frontier_results import (
     Recommendation,
 )
 from privoxel.evaluation.metrics import to_metric
-from privoxel.evaluation.overfitting import FEWEST, Resampled, fit_line
+from privoxel.evaluation.overfitting import FEWEST, Line, Resampled, fit_line
 from privoxel.evaluation.scored import Estimate
 from privoxel.recipes.defending.comparing import Compared, best_accuracy, best_auc
 from privoxel.recipes.defending.reading import Finished
@@ -25,6 +26,7 @@ from privoxel.recipes.defending.settings import folder_of
 from privoxel.recipes.shadow_plans import threat_model_of
 
 Gap = Literal["gap", "model_gap"]
+BAND_POINTS = 60
 
 
 class _Axes(NamedTuple):
@@ -156,9 +158,17 @@ def _line(name: str, compared: Compared) -> OverfittingLine | None:
         intercept=to_metric(line.intercept),
         slope=to_metric(line.slope),
         r=to_metric(line.r),
-        mean_gap=line.mean_gap,
-        gap_squares=line.gap_squares,
         residual_sd=line.residual_sd,
+        band=_band(line, gaps),
+    )
+
+
+def _band(line: Line, gaps: FloatArray) -> Band:
+    """Return the band from no gap, or the smallest, to the largest."""
+    grid = np.linspace(min(float(gaps.min()), 0.0), float(gaps.max()), BAND_POINTS)
+    found = [line.at(gap) for gap in grid.tolist()]
+    return Band(
+        gaps=grid.tolist(), low=[one.low or 0.0 for one in found], high=[one.high or 0.0 for one in found]
     )
 
 
