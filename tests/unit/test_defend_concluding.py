@@ -11,7 +11,7 @@ from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.frontier import Choice
 from privoxel.evaluation.scored import Evaluated
 from privoxel.recipes.defending.comparing import Compared, best_accuracy, compare_settings
-from privoxel.recipes.defending.concluding import fronts_of
+from privoxel.recipes.defending.concluding import fronts_of, lines_of, part_lines_of, sharing_of
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.defending.settings import FrontierConfig, Point
 from privoxel.seeding import Streams
@@ -67,3 +67,29 @@ def test_candidates_of_their_own_widen_it_but_not_the_table():
     assert found.candidates == 10
     assert found.vulnerability.value == pytest.approx(table.value)
     assert found.vulnerability.high - found.vulnerability.low > 1.1 * (table.high - table.low)
+
+
+def spread_out() -> list[Finished]:
+    """Return six settings of which the first three share a training."""
+    first = [finished("undefended", leak=0.6, training={"epochs": 9})]
+    first += [finished(f"{k} epochs", leak=k / 15, seed=k, training={"epochs": k}) for k in (3, 6)]
+    own = [
+        finished(f"decay {k}", leak=leak, seed=10 + k, training={"weight_decay": 0.1 * k})
+        for k, leak in enumerate((0.1, 0.3, 0.5), start=1)
+    ]
+    return [*first, *own]
+
+
+def test_the_line_over_distinct_trainings_has_the_first_setting_of_each():
+    every = compared(spread_out())
+    (line,) = part_lines_of(every)
+    assert (line.over, line.attack, line.models) == ("distinct trainings", "abs-error", 4)
+    without = compared([one for one in spread_out() if "epochs" not in one.point.name])
+    assert line.slope.value == pytest.approx(lines_of(without)[0].slope.value)
+    assert [line.models for line in lines_of(every)] == [6, 6, 6]
+    assert sharing_of(every) == [["undefended", "3 epochs", "6 epochs"]]
+
+
+def test_where_no_training_is_shared_there_is_no_second_line():
+    own = compared([finished("undefended"), *spread_out()[3:]])
+    assert part_lines_of(own) == sharing_of(own) == []

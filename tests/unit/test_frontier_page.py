@@ -112,6 +112,7 @@ def results() -> FrontierResults:
         title="|error| threshold",
         adversary="black-box",
         is_primary=True,
+        over="all settings",
         models=4,
         intercept=about(0.5),
         slope=about(0.14),
@@ -138,6 +139,8 @@ def results() -> FrontierResults:
         unfinished=[Unfinished(name="C", family="g", reason="broke <here>")],
         fronts=fronts,
         lines=[line],
+        part_lines=[line.model_copy(update={"over": "distinct trainings", "models": 3})],
+        sharing=[["A", "DP8"], ["B", "DP∞"]],
         findings=findings_of(points, fronts, [line], 0.55),
     )
 
@@ -155,6 +158,9 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "black-box; 4 settings",
+        "black-box; 3 distinct trainings",
+        "1, 4; 2, 3 share one (each list its own)",
         "ask again with abs-error fixed beforehand",
         "privoxel defend confirm-black-box.yaml",
     ):

@@ -130,12 +130,13 @@ class Band(Record):
 
 
 class OverfittingLine(Record):
-    """Balanced accuracy of one attack against the gap of what it sees, over all settings."""
+    """Balanced accuracy of one attack against the gap of what it sees; ``over`` says which settings."""
 
     attack: str
     title: str
     adversary: str
     is_primary: bool
+    over: str
     models: int
     intercept: Metric
     slope: Metric
@@ -165,6 +166,8 @@ class FrontierResults(Record):
     points: list[FrontierPoint]
     unfinished: list[Unfinished]
     fronts: list[Front]
-    lines: list[OverfittingLine]
+    lines: list[OverfittingLine] = Field(description="over all finished settings")
+    part_lines: list[OverfittingLine] = Field(description="of the primary attack over some of them")
+    sharing: list[list[str]] = Field(description="settings that share a training")
     findings: list[str]
     seconds: dict[str, float] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from privoxel.evaluation.frontier_results import (
     Front,
     FrontierPoint,
     FrontierResults,
+    OverfittingLine,
     PointStanding,
     PrivacyBounds,
     Vulnerability,
@@ -70,7 +71,8 @@ def render_frontier(results: FrontierResults) -> str:
             numbers=numbers,
             front_pictures=[safe(picture) for picture in pictures],
             line_pictures=[safe(picture) for picture in lines],
-            line_rows=results.lines,
+            line_rows=_line_rows(results),
+            sharing=[_listed(names, numbers) for names in results.sharing],
             published=PUBLISHED["all"],
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],
@@ -154,6 +156,11 @@ def _standing_rows(front: Front, numbers: Mapping[str, int]) -> list[StandingRow
         StandingRow(numbers[one.name], one, _verdict(one, numbers), _listed(one.alike, numbers))
         for one in ordered
     ]
+
+
+def _line_rows(results: FrontierResults) -> list[OverfittingLine]:
+    """Return the lines in the order of the page: those over some settings follow the primary one."""
+    return [*results.lines[:1], *results.part_lines, *results.lines[1:]]
 
 
 def _listed(names: Sequence[str], numbers: Mapping[str, int]) -> str:

@@ -1,7 +1,7 @@
 """All finished settings on the same people: errors, best attacks and privacy of each, with intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -54,6 +54,15 @@ class Compared:
     def names(self) -> tuple[str, ...]:
         """The settings' names."""
         return tuple(one.point.name for one in self.finished)
+
+    def only(self, places: Sequence[int]) -> "Compared":
+        """Return the comparison of the settings at ``places`` alone."""
+        return replace(
+            self,
+            finished=tuple(self.finished[k] for k in places),
+            plain=tuple(self.plain[k] for k in places),
+            drawn=tuple(self.drawn[k] for k in places),
+        )
 
     def column(self, quantity: Literal["mae", "gap", "model_gap"]) -> FloatArray:
         """Return a quantity of every setting."""

@@ -23,6 +23,7 @@ from privoxel.evaluation.scored import Estimate
 from privoxel.recipes.defending.comparing import Compared, best_accuracy, best_auc
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.defending.settings import folder_of
+from privoxel.recipes.defending.trainings import shared_trainings
 from privoxel.recipes.shadow_plans import threat_model_of
 
 Gap = Literal["gap", "model_gap"]
@@ -131,15 +132,33 @@ def _reached(
 def lines_of(compared: Compared) -> list[OverfittingLine]:
     """Return the overfitting line of every attack, the primary one first; none from too few settings.
 
-    No setting is left out. Black-box attacks are set against the gap of the answers, others against that of
-    the predictions.
+    No finished setting is left out. Black-box attacks are set against the gap of the answers, others against
+    that of the predictions.
     """
     names = sorted(compared.plain[0].accuracy, key=lambda name: name != compared.primary)
-    found = (_line(name, compared) for name in names)
+    found = (_line(name, compared, "all settings") for name in names)
     return [line for line in found if line is not None]
 
 
-def _line(name: str, compared: Compared) -> OverfittingLine | None:
+def part_lines_of(compared: Compared) -> list[OverfittingLine]:
+    """Return the primary attack's line over distinct trainings, the first setting of each.
+
+    There is none where every setting is a training of its own, or trainings are too few.
+    """
+    first = [places[0] for places in shared_trainings([one.point for one in compared.finished])]
+    if len(first) == len(compared.finished):
+        return []
+    line = _line(compared.primary, compared.only(first), "distinct trainings")
+    return [] if line is None else [line]
+
+
+def sharing_of(compared: Compared) -> list[list[str]]:
+    """Return the names of settings that share a training, a list each."""
+    groups = shared_trainings([one.point for one in compared.finished])
+    return [[compared.names[k] for k in places] for places in groups if len(places) > 1]
+
+
+def _line(name: str, compared: Compared, over: str) -> OverfittingLine | None:
     config = compared.finished[0].point.config
     threat = threat_model_of(get_attack(name), config)
     gap: Gap = "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
@@ -154,6 +173,7 @@ def _line(name: str, compared: Compared) -> OverfittingLine | None:
         title=get_attack(name).title,
         adversary=str(threat),
         is_primary=name == compared.primary,
+        over=over,
         models=line.models,
         intercept=to_metric(line.intercept),
         slope=to_metric(line.slope),

@@ -18,7 +18,7 @@ from privoxel.progress import Progress, Silent
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort, public_brains, read_cohort
 from privoxel.recipes.defending.comparing import compare_settings, points_of
-from privoxel.recipes.defending.concluding import findings_of, fronts_of, lines_of
+from privoxel.recipes.defending.concluding import findings_of, fronts_of, lines_of, part_lines_of, sharing_of
 from privoxel.recipes.defending.confirming import write_confirmations
 from privoxel.recipes.defending.costs import Costs, estimate_costs, within
 from privoxel.recipes.defending.reading import read_point
@@ -162,6 +162,8 @@ def conclude(
         ],
         fronts=fronts,
         lines=lines,
+        part_lines=part_lines_of(compared),
+        sharing=sharing_of(compared),
         findings=findings_of(points, fronts, lines, settings.aim),
         seconds=clock.laps,
     )
