@@ -29,7 +29,7 @@ def _trajectory(point: Point) -> str:
     training = config.training.model_dump(exclude={"epochs", "snapshot_every"})
     ends = {"stop_gap", "average_last"}
     defence = config.defences.model_dump(exclude={"release", *ends})
-    parts = [model, training, defence, config.privacy]
+    parts: list[object] = [model, training, defence, config.privacy]
     if _plans_for_its_length(config):
         parts += [config.models[0].epochs or config.training.epochs]
     if config.defences.distillation is not None:
