@@ -158,6 +158,7 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "works against the safest settings",
         "black-box; 4 settings",
         "black-box; 3 distinct trainings",
         "1, 4; 2, 3 share one (each list its own)",
