@@ -93,7 +93,8 @@ def _check_results(results):
     assert white["undefended"].candidates == 2
     for front in results.fronts:
         assert front.recommendation.name in by_name
-        assert {one.name for one in front.standings} == set(by_name)
+        assert {one.name for one in front.standings} == set(by_name) - set(front.left_out)
+    assert [front.left_out for front in results.fronts] == [[], ["rounded"]]
 
 
 def test_a_dry_run_says_what_each_setting_takes_and_writes_nothing(config, tmp_path, monkeypatch, capsys):

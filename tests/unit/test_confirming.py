@@ -21,7 +21,7 @@ def front(name: str, confirm: str | None = "confirm-black-box.yaml") -> Front:
         meets_aim=False,
         confirm=confirm,
     )
-    return Front(adversary="black-box", names=[name], standings=[], recommendation=chosen)
+    return Front(adversary="black-box", names=[name], standings=[], left_out=[], recommendation=chosen)
 
 
 @pytest.mark.parametrize("name", ["mixup 0.2", "DP, ε = 30", "augmented pose", "answers rounded to 5 years"])

@@ -93,3 +93,23 @@ def test_the_line_over_distinct_trainings_has_the_first_setting_of_each():
 def test_where_no_training_is_shared_there_is_no_second_line():
     own = compared([finished("undefended"), *spread_out()[3:]])
     assert part_lines_of(own) == sharing_of(own) == []
+
+
+def test_rules_for_answers_are_no_choice_against_who_holds_the_weights():
+    rounded = finished("rounded", leak=0.0, seed=3, defence={"release": {"round_years": 5.0}})
+    fronts = fronts_of(
+        compared([finished("undefended"), finished("decayed", leak=0.3), rounded], tolerated_loss=1.0),
+        "undefended",
+    )
+    black, white = fronts
+    assert black.recommendation.name == "rounded"  # nothing leaks through its scores
+    assert (black.left_out, white.left_out) == ([], ["rounded"])
+    assert white.recommendation.name == "decayed"
+    assert white.recommendation.candidates == 2
+    assert {one.name for one in white.standings} == {"undefended", "decayed"}
+
+
+def test_where_all_settings_change_the_answers_alone_there_is_one_frontier():
+    release = {"release": {"noise_years": 1.0}}
+    both = [finished("undefended", defence=release), finished("other", seed=2, defence=release)]
+    assert [front.adversary for front in fronts_of(compared(both), "undefended")] == ["black-box"]

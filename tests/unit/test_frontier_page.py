@@ -104,8 +104,14 @@ def results() -> FrontierResults:
         confirm="confirm-black-box.yaml",
     )
     fronts = [
-        Front(adversary=a, names=["A", "B", "DP8"], standings=standings, recommendation=chosen)
-        for a in ("black-box", "white-box")
+        Front(
+            adversary=a,
+            names=["A", "B", "DP8"],
+            standings=[one for one in standings if one.name not in left_out],
+            left_out=left_out,
+            recommendation=chosen,
+        )
+        for a, left_out in (("black-box", []), ("white-box", ["DP∞"]))
     ]
     line = OverfittingLine(
         attack="abs-error",
@@ -158,6 +164,8 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "Left out here: DP∞.",
+        "81.0 †",
         "works against the safest settings",
         "black-box; 4 settings",
         "black-box; 3 distinct trainings",
@@ -193,6 +201,7 @@ def test_findings_name_the_frontier_the_choice_and_the_line(results):
     assert "does not stay within the aim of 55 %" in said
     assert "Over 4 settings, none left out" in said
     assert "On every private setting (2)" in said
+    assert "Left out, since they change the answers alone: DP∞." in said
 
 
 def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):

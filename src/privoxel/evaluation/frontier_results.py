@@ -118,6 +118,9 @@ class Front(Record):
     adversary: str
     names: list[str] = Field(description="settings that none dominates, the most accurate first")
     standings: list[PointStanding]
+    left_out: list[str] = Field(
+        description="settings that change the answers alone, which is no defence against this adversary"
+    )
     recommendation: Recommendation | None
 
 

@@ -31,12 +31,12 @@ TSV = ("setting", "family", "quantity", "adversary", "attack", "value", "low", "
 
 
 class PointRow(NamedTuple):
-    """One setting for the page: each best attack, whether it is on that frontier, its changes in words."""
+    """One setting for the page: each best attack with its mark on that frontier, its changes in words."""
 
     number: int
     point: FrontierPoint
     changes: str
-    reached: list[tuple[Vulnerability, bool]]
+    reached: list[tuple[Vulnerability, str]]
 
 
 class StandingRow(NamedTuple):
@@ -74,6 +74,7 @@ def render_frontier(results: FrontierResults) -> str:
             line_rows=_line_rows(results),
             sharing=[_listed(names, numbers) for names in results.sharing],
             published=PUBLISHED["all"],
+            any_left_out=any(front.left_out for front in results.fronts),
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],
             bound=_bound,
@@ -136,9 +137,14 @@ def _tsv_row(quantity: str, metric: Metric, adversary: str = "", attack: str = "
 
 
 def _point_row(point: FrontierPoint, number: int, fronts: Sequence[Front]) -> PointRow:
-    on_front = {front.adversary for front in fronts if point.name in front.names}
-    reached = [(one, one.adversary in on_front) for one in point.vulnerability]
+    marks = {front.adversary: mark(point.name, front) for front in fronts}
+    reached = [(one, marks.get(one.adversary, "")) for one in point.vulnerability]
     return PointRow(number, point, changes_in_words(point.changes), reached)
+
+
+def mark(name: str, front: Front) -> str:
+    """Return what follows a setting's accuracy: a dot on the frontier, a dagger where it is left out."""
+    return " ●" if name in front.names else " †" if name in front.left_out else ""
 
 
 def changes_in_words(changes: Mapping[str, object]) -> str:

@@ -27,7 +27,8 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     """Return vulnerability against test error, the frontier as steps, every setting with its number."""
     figure, axes = new_axes(TALL)
     names, name = set(front.names), "AUC" if results.metric == "auc" else "balanced accuracy"
-    for point in results.points:
+    judged = [point for point in results.points if point.name not in front.left_out]
+    for point in judged:
         metric = reached(point, front.adversary, results.metric)
         is_front = point.name in names
         _cross(axes, point.mae, metric, MEMBER if is_front else MUTED)
@@ -59,7 +60,7 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     axes.set_xlabel("MAE on people never seen (years)")
     axes.set_ylabel(f"best attack, {name} (%)")
     label = (
-        f"{name} of the best {front.adversary} attack against the test error of {len(results.points)} "
+        f"{name} of the best {front.adversary} attack against the test error of {len(judged)} "
         f"settings. Not dominated: {', '.join(front.names)}."
     )
     caption = "Down and to the left is better. Numbers are those of the table."
@@ -115,9 +116,11 @@ def epsilon_pictures(
     ordered = sorted(finite, key=_upper)
     pictures = [_against_epsilon(ordered, results, numbers, "mae", BLACK_BOX)]
     adversaries = [one.adversary for one in ordered[0].vulnerability]
-    pictures += [
-        _against_epsilon(ordered, results, numbers, "attack", adversary) for adversary in adversaries
-    ]
+    left_out = {front.adversary: front.left_out for front in results.fronts}
+    for adversary in adversaries:
+        judged = [point for point in ordered if point.name not in left_out.get(adversary, ())]
+        if judged:
+            pictures.append(_against_epsilon(judged, results, numbers, "attack", adversary))
     pictures.append(_two_sides(ordered, numbers))
     return pictures
 

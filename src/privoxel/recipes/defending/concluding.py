@@ -38,13 +38,24 @@ class _Axes(NamedTuple):
 
 
 def fronts_of(compared: Compared, reference: str) -> list[Front]:
-    """Return the frontier of every adversary, with the setting to choose where ``reference`` is finished."""
-    if len(compared.finished) < 2:
-        return []
-    return [_front(adversary, compared, reference) for adversary in compared.groups]
+    """Return the frontier of every adversary, with the setting to choose where ``reference`` is among it.
+
+    Settings that change the answers alone are left out for who holds the weights, to whom they are no
+    defence: black-box attacks met their answers, and would make them look safer than the same predictions.
+    An adversary for whom fewer than two settings are left has no frontier.
+    """
+    answering = [one.point.config.defences.release.is_on for one in compared.finished]
+    predicting = [place for place, answers in enumerate(answering) if not answers]
+    found = []
+    for adversary in compared.groups:
+        kept = compared if adversary == ThreatModel.BLACK_BOX else compared.only(predicting)
+        if len(kept.finished) > 1:
+            left_out = [name for name in compared.names if name not in kept.names]
+            found.append(_front(adversary, kept, reference, left_out))
+    return found
 
 
-def _front(adversary: str, compared: Compared, reference: str) -> Front:
+def _front(adversary: str, compared: Compared, reference: str, left_out: list[str]) -> Front:
     attacks = compared.groups[adversary]
     axes = _axes(attacks, compared)
     standings = stand(compared.names, axes.costs, axes.drawn, _widenings(attacks, compared))
@@ -53,6 +64,7 @@ def _front(adversary: str, compared: Compared, reference: str) -> Front:
         adversary=adversary,
         names=[standings[k].name for k in order if standings[k].is_on_front],
         standings=[_record(standing) for standing in standings],
+        left_out=left_out,
         recommendation=_recommendation(adversary, axes, standings, compared, reference),
     )
 
@@ -224,8 +236,10 @@ def _front_sentences(front: Front, aim: float) -> list[str]:
     names = ", ".join(front.names)
     found = [f"{front.adversary.capitalize()}: no other setting is better in both than {names}."]
     chosen = front.recommendation
+    if front.left_out:
+        found[0] += f" Left out, since they change the answers alone: {', '.join(front.left_out)}."
     if chosen is None:
-        return [*found, "No setting is recommended: the one to compare with is not finished."]
+        return [*found, "No setting is recommended: the one to compare with is not finished or left out."]
     ties = f" Not told apart from it: {', '.join(chosen.alike)}." if chosen.alike else ""
     reaches = "stays within" if chosen.meets_aim else "does not stay within"
     found.append(
