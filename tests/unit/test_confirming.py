@@ -19,6 +19,7 @@ def front(name: str, confirm: str | None = "confirm-black-box.yaml") -> Front:
         candidates=9,
         alike=[],
         meets_aim=False,
+        loss_may_exceed=False,
         confirm=confirm,
     )
     return Front(adversary="black-box", names=[name], standings=[], left_out=[], recommendation=chosen)

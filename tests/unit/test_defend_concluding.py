@@ -113,3 +113,12 @@ def test_where_all_settings_change_the_answers_alone_there_is_one_frontier():
     release = {"release": {"noise_years": 1.0}}
     both = [finished("undefended", defence=release), finished("other", seed=2, defence=release)]
     assert [front.adversary for front in fronts_of(compared(both), "undefended")] == ["black-box"]
+
+
+def test_a_loss_that_may_exceed_what_is_tolerated_is_said():
+    settings = [finished("undefended", leak=0.6), finished("other", leak=0.1, seed=5)]
+    (loss,) = {one.loss.high for one in recommended(settings, tolerated_loss=1.0).values()}
+    assert loss > 0.01
+    for tolerated, may_exceed in ((loss - 0.005, True), (loss + 0.005, False)):
+        found = recommended(settings, tolerated_loss=tolerated)["black-box"]
+        assert (found.name, found.loss_may_exceed) == ("other", may_exceed)

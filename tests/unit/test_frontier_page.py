@@ -101,6 +101,7 @@ def results() -> FrontierResults:
         candidates=2,
         alike=["DP∞"],
         meets_aim=False,
+        loss_may_exceed=True,
         confirm="confirm-black-box.yaml",
     )
     fronts = [
@@ -164,6 +165,7 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "the upper end of its interval passes it",
         "Left out here: DP∞.",
         "81.0 †",
         "works against the safest settings",
@@ -201,6 +203,7 @@ def test_findings_name_the_frontier_the_choice_and_the_line(results):
     assert "does not stay within the aim of 55 %" in said
     assert "Over 4 settings, none left out" in said
     assert "On every private setting (2)" in said
+    assert "The upper end of its loss passes the tolerated one." in said
     assert "Left out, since they change the answers alone: DP∞." in said
 
 

@@ -107,6 +107,7 @@ class Recommendation(Record):
     candidates: int
     alike: list[str]
     meets_aim: bool
+    loss_may_exceed: bool = Field(description="whether the upper end of the loss passes the tolerated one")
     confirm: str | None = Field(
         None, description="file of the grid that asks again; null for the reference itself"
     )

@@ -126,6 +126,7 @@ def _recommendation(
         candidates=len(found.candidates),
         alike=[name for name in standings[place].alike if name in found.candidates],
         meets_aim=reached.high is not None and reached.high <= settings.aim,
+        loss_may_exceed=(found.loss.high or 0.0) > settings.tolerated_loss,
         confirm=None if found.name == reference else f"confirm-{folder_of(adversary)}.yaml",
     )
 
@@ -241,12 +242,13 @@ def _front_sentences(front: Front, aim: float) -> list[str]:
     if chosen is None:
         return [*found, "No setting is recommended: the one to compare with is not finished or left out."]
     ties = f" Not told apart from it: {', '.join(chosen.alike)}." if chosen.alike else ""
+    passes = " The upper end of its loss passes the tolerated one." if chosen.loss_may_exceed else ""
     reaches = "stays within" if chosen.meets_aim else "does not stay within"
     found.append(
         f"{front.adversary.capitalize()}: of the {chosen.candidates} settings whose error is tolerated "
         f"{chosen.name} is the least vulnerable, {_interval(chosen.vulnerability, 100, 1)} % at "
         f"{_interval(chosen.loss, 100, 1)} % more error; its upper end {reaches} the aim of {100 * aim:g} %."
-        f"{ties}"
+        f"{passes}{ties}"
     )
     return found
 
