@@ -165,6 +165,7 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "cross-fitted attackers who gave them and who learned from shared teachers",
         "the upper end of its interval passes it",
         "Left out here: DP∞.",
         "81.0 †",
@@ -211,6 +212,7 @@ def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):
     broken = point("broken", 4.0, 0.9, bounds(0.5, 2.0))
     (said,) = findings_of([broken], [], [], 0.55)
     assert said.startswith("Warning: an attack shows more ε than the accountant allows on broken")
+    assert "shared teachers" in said
 
 
 def test_without_the_undefended_setting_nothing_is_recommended(results):

@@ -10,6 +10,7 @@ from privoxel.attacks import get_attack
 from privoxel.attacks.base import ThreatModel
 from privoxel.evaluation.frontier import Standing, most_vulnerable, recommend, stand, widening_of
 from privoxel.evaluation.frontier_results import (
+    ASSUMPTION,
     Band,
     Front,
     FrontierPoint,
@@ -223,7 +224,7 @@ def findings_of(
     if broken:
         found.append(
             f"Warning: an attack shows more ε than the accountant allows on {', '.join(broken)}: the "
-            "training, the accounting or the assumption that scores are independent is wrong."
+            f"training, the accounting or the assumption is wrong (that {ASSUMPTION})."
         )
     elif private:
         found.append(
