@@ -82,7 +82,7 @@ def spread_out() -> list[Finished]:
 
 def test_the_line_over_distinct_trainings_has_the_first_setting_of_each():
     every = compared(spread_out())
-    (line,) = part_lines_of(every)
+    line, _ = part_lines_of(every)
     assert (line.over, line.attack, line.models) == ("distinct trainings", "abs-error", 4)
     without = compared([one for one in spread_out() if "epochs" not in one.point.name])
     assert line.slope.value == pytest.approx(lines_of(without)[0].slope.value)
@@ -90,9 +90,22 @@ def test_the_line_over_distinct_trainings_has_the_first_setting_of_each():
     assert sharing_of(every) == [["undefended", "3 epochs", "6 epochs"]]
 
 
-def test_where_no_training_is_shared_there_is_no_second_line():
+def test_where_no_training_is_shared_there_is_no_line_over_distinct_ones():
     own = compared([finished("undefended"), *spread_out()[3:]])
-    assert part_lines_of(own) == sharing_of(own) == []
+    assert "distinct trainings" not in {line.over for line in part_lines_of(own)}
+    assert sharing_of(own) == []
+
+
+def test_a_line_over_the_gaps_of_the_published_models_needs_three_settings_within_and_one_beyond():
+    every = compared(spread_out())
+    within = np.flatnonzero(every.column("gap") <= 1.88).tolist()
+    assert 3 <= len(within) < 6
+    line = part_lines_of(every)[-1]
+    assert (line.over, line.models) == ("settings with gaps up to 1.88 years", len(within))
+    assert line.slope == lines_of(every.only(within))[0].slope
+    for places in (within, [k for k in range(6) if k not in within]):
+        overs = {line.over for line in part_lines_of(every.only(places))}
+        assert "settings with gaps up to 1.88 years" not in overs
 
 
 def test_rules_for_answers_are_no_choice_against_who_holds_the_weights():

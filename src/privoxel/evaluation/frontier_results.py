@@ -9,8 +9,8 @@ from privoxel.evaluation.results import Metric, Record
 FRONTIER_SCHEMA = "2.0"
 
 ASSUMPTION = (
-    "the scores of one training do not influence each other, and neither do the cross-fitted attackers who gave "
-    "them and who learned from shared teachers"
+    "the scores of one training do not influence each other, and neither do the cross-fitted attackers who "
+    "gave them and who learned from shared teachers"
 )
 """Of a lower bound of ε from one training."""
 
@@ -36,8 +36,8 @@ class Vulnerability(Record):
 class PrivacyBounds(Record):
     """What a private training is proven to spend at most and shown to spend at least, at one δ.
 
-    ``lower`` holds at ``level``, for all private settings at once, under ``assumption``. ``agree``: whether the
-    lower bound is below the upper one.
+    ``lower`` holds at ``level``, for all private settings at once, under ``assumption``. ``agree``: whether
+    it is below the upper bound.
     """
 
     delta: float

@@ -18,7 +18,7 @@ from privoxel.evaluation.frontier_results import (
     PrivacyBounds,
     Vulnerability,
 )
-from privoxel.evaluation.overfitting import PUBLISHED
+from privoxel.evaluation.overfitting import LARGEST_PUBLISHED_GAP, PUBLISHED
 from privoxel.evaluation.results import Metric
 from privoxel.report.frontier_figures import epsilon_pictures, front_picture, line_picture
 from privoxel.report.page import environment, safe
@@ -74,6 +74,7 @@ def render_frontier(results: FrontierResults) -> str:
             line_rows=_line_rows(results),
             sharing=[_listed(names, numbers) for names in results.sharing],
             published=PUBLISHED["all"],
+            largest_gap=LARGEST_PUBLISHED_GAP,
             any_left_out=any(front.left_out for front in results.fronts),
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],

@@ -19,7 +19,7 @@ from privoxel.evaluation.frontier_results import (
     Recommendation,
 )
 from privoxel.evaluation.metrics import to_metric
-from privoxel.evaluation.overfitting import FEWEST, Line, Resampled, fit_line
+from privoxel.evaluation.overfitting import FEWEST, LARGEST_PUBLISHED_GAP, Line, Resampled, fit_line
 from privoxel.evaluation.scored import Estimate
 from privoxel.recipes.defending.comparing import Compared, best_accuracy, best_auc
 from privoxel.recipes.defending.reading import Finished
@@ -155,15 +155,26 @@ def lines_of(compared: Compared) -> list[OverfittingLine]:
 
 
 def part_lines_of(compared: Compared) -> list[OverfittingLine]:
-    """Return the primary attack's line over distinct trainings, the first setting of each.
+    """Return the primary attack's line over parts of the settings: beside the main one, not in its place.
 
-    There is none where every setting is a training of its own, or trainings are too few.
+    Over distinct trainings, the first setting of each; and over the settings whose gaps the published models
+    reached, to be set beside the published line. A part that is all settings, or too few, has no line.
     """
-    first = [places[0] for places in shared_trainings([one.point for one in compared.finished])]
-    if len(first) == len(compared.finished):
-        return []
-    line = _line(compared.primary, compared.only(first), "distinct trainings")
-    return [] if line is None else [line]
+    gaps = compared.column(_gap_of(compared.primary, compared))
+    parts = {
+        "distinct trainings": [
+            places[0] for places in shared_trainings([one.point for one in compared.finished])
+        ],
+        f"settings with gaps up to {LARGEST_PUBLISHED_GAP:g} years": np.flatnonzero(
+            gaps <= LARGEST_PUBLISHED_GAP
+        ).tolist(),
+    }
+    lines = [
+        _line(compared.primary, compared.only(places), over)
+        for over, places in parts.items()
+        if FEWEST <= len(places) < len(gaps)
+    ]
+    return [line for line in lines if line is not None]
 
 
 def sharing_of(compared: Compared) -> list[list[str]]:
@@ -173,9 +184,8 @@ def sharing_of(compared: Compared) -> list[list[str]]:
 
 
 def _line(name: str, compared: Compared, over: str) -> OverfittingLine | None:
-    config = compared.finished[0].point.config
-    threat = threat_model_of(get_attack(name), config)
-    gap: Gap = "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
+    threat = threat_model_of(get_attack(name), compared.finished[0].point.config)
+    gap = _gap_of(name, compared)
     gaps = compared.column(gap)
     if len(gaps) < FEWEST or np.ptp(gaps) == 0.0:
         return None
@@ -195,6 +205,12 @@ def _line(name: str, compared: Compared, over: str) -> OverfittingLine | None:
         residual_sd=line.residual_sd,
         band=_band(line, gaps),
     )
+
+
+def _gap_of(name: str, compared: Compared) -> Gap:
+    """Return the gap of what an attack sees."""
+    threat = threat_model_of(get_attack(name), compared.finished[0].point.config)
+    return "gap" if threat is ThreatModel.BLACK_BOX else "model_gap"
 
 
 def _band(line: Line, gaps: FloatArray) -> Band:
