@@ -148,7 +148,7 @@ def results() -> FrontierResults:
         lines=[line],
         part_lines=[line.model_copy(update={"over": "distinct trainings", "models": 3})],
         sharing=[["A", "DP8"], ["B", "DP∞"]],
-        findings=findings_of(points, fronts, [line], 0.55),
+        findings=findings_of(points, fronts, [line], 0.55, 1),
     )
 
 
@@ -203,10 +203,20 @@ def test_findings_name_the_frontier_the_choice_and_the_line(results):
     said = " ".join(results.findings)
     assert "Black-box: no other setting is better in both than A, B, DP8." in said
     assert "does not stay within the aim of 55 %" in said
-    assert "Over 4 settings, none left out" in said
+    assert "Over 4 settings (1 not finished) the accuracy" in said
     assert "On every private setting (2)" in said
     assert "The upper end of its loss passes the tolerated one." in said
     assert "Left out, since they change the answers alone: DP∞." in said
+
+
+def test_none_is_left_out_only_where_all_are_finished(results):
+    assert "1 failed or did not fit into the budget" in render_frontier(results)
+    assert "none left out" not in render_frontier(results)
+    findings = findings_of(results.points, results.fronts, results.lines, 0.55)
+    complete = results.model_copy(update={"unfinished": [], "findings": findings})
+    page = render_frontier(complete)
+    assert page.count("none left out") == 2
+    assert "did not fit into the budget" not in page
 
 
 def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):

@@ -223,15 +223,20 @@ def _band(line: Line, gaps: FloatArray) -> Band:
 
 
 def findings_of(
-    points: Sequence[FrontierPoint], fronts: Sequence[Front], lines: Sequence[OverfittingLine], aim: float
+    points: Sequence[FrontierPoint],
+    fronts: Sequence[Front],
+    lines: Sequence[OverfittingLine],
+    aim: float,
+    unfinished: int = 0,
 ) -> list[str]:
-    """Return what the frontier shows, a sentence each."""
+    """Return what the frontier shows, a sentence each; ``unfinished`` settings have no results."""
     found = [sentence for front in fronts for sentence in _front_sentences(front, aim)]
     if lines:
         line = lines[0]
+        missing = f"{unfinished} not finished" if unfinished else "none left out"
         r = "no correlation can be given" if line.r.value is None else f"r = {_interval(line.r, 1, 2)}"
         found.append(
-            f"Over {line.models} settings, none left out, the accuracy of “{line.title}” is "
+            f"Over {line.models} settings ({missing}) the accuracy of “{line.title}” is "
             f"{_interval(line.intercept, 100, 1)} % + {_interval(line.slope, 100, 1)} points a year of gap; "
             f"{r}. Published: 50.9 % + 15.0 points a year, r = 0.98."
         )

@@ -164,7 +164,7 @@ def conclude(
         lines=lines,
         part_lines=part_lines_of(compared),
         sharing=sharing_of(compared),
-        findings=findings_of(points, fronts, lines, settings.aim),
+        findings=findings_of(points, fronts, lines, settings.aim, len(reasons)),
         seconds=clock.laps,
     )
 
