@@ -58,6 +58,8 @@ def test_a_setting_that_fails_is_named_and_the_others_are_compared(config, tmp_p
     assert "Traceback" in (folder / "failures" / "too-fast.txt").read_text()
     assert "Not finished: too fast" in capsys.readouterr().out
     _check_results(results)
+    confirming = {front.recommendation.confirm for front in results.fronts} - {None}
+    assert {path.name for path in folder.glob("confirm-*")} == confirming
     page = (folder / "report.html").read_text()
     for text in ("Overfitting line", "too fast", "Differential privacy", "points/dp-noise-1/report.html"):
         assert text in page

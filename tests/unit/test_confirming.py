@@ -41,5 +41,7 @@ def test_the_same_two_settings_meet_one_attack_on_the_next_seed(name, tmp_path):
 
 
 def test_there_is_nothing_to_confirm_where_the_reference_itself_is_chosen(tmp_path):
-    write_confirmations(load_grid(path_of("defend_demo")), [front("undefended", None)], tmp_path)
+    grid = load_grid(path_of("defend_demo"))
+    write_confirmations(grid, [front("mixup 0.2")], tmp_path)
+    write_confirmations(grid, [front("undefended", None)], tmp_path)  # settings that came later changed it
     assert not list(tmp_path.iterdir())

@@ -16,9 +16,11 @@ HEADER = "# Asks again about {name!r}: another seed, and one attack fixed before
 
 
 def write_confirmations(grid: Grid, fronts: Sequence[Front], output: Path) -> None:
-    """Write the grid that confirms each recommendation into ``output``, for ``privoxel defend``."""
+    """Write the grid that confirms each recommendation into ``output``, in the place of earlier ones."""
     import yaml  # noqa: PLC0415 - as whoever reads YAML
 
+    for earlier in output.glob("confirm-*.yaml"):
+        earlier.unlink()
     for front in fronts:
         chosen = front.recommendation
         if chosen is not None and chosen.confirm is not None:
