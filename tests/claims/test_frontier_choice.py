@@ -64,4 +64,4 @@ def test_the_more_alike_settings_are_the_less_their_number_costs():
         )
         widths.append((among.high - among.low) / (alone.high - alone.low))
     assert widths[0] > widths[1] > widths[2]
-    assert widths[2] == pytest.approx(1.0, abs=0.03)
+    assert widths[2] == pytest.approx(1.0, abs=0.1)  # 999 draws give each quantile an SD of 3 %
