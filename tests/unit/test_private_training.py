@@ -153,6 +153,19 @@ def test_a_private_training_learns_and_says_what_it_spent(tmp_path):
     assert 0 < spent[0] < spent[1] < spent[2] == float(trained.privacy["epsilon"])
 
 
+def test_what_is_guaranteed_depends_on_who_can_know_the_noise(tmp_path):
+    def facts(randomness):
+        privacy = {"noise_multiplier": 1.0, "delta": 1e-3, "randomness": randomness}
+        return make_steps(tmp_path, make_model(), privacy=privacy).facts(1)
+
+    secret, seeded = facts("secret"), facts("seeded")
+    assert secret["guarantee"].startswith(f"ε = {float(secret['epsilon']):.2f} at δ = 0.001")
+    assert seeded["guarantee"].startswith("no guarantee to anybody who knows the seed")
+    assert seeded["guarantee"].endswith(f"secret noise would give {secret['guarantee']}")
+    assert "not cryptographic. Opacus' own secure_mode cannot be used here" in secret["noise"]
+    assert "follow from the run's seed" in seeded["noise"]
+
+
 def test_a_seeded_private_training_resumes_to_the_same_weights_and_a_secret_one_has_its_own(tmp_path):
     training_set = TrainingSet(COHORT, ROWS, ROWS[:0], SCALE)
 

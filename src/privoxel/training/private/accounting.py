@@ -42,7 +42,7 @@ class Spent(NamedTuple):
 
     @property
     def wording(self) -> str:
-        """In words.
+        """In words, as secret noise gives it (``private.wording.guarantee`` knows the randomness).
 
         >>> Spent(2.345, 1e-6, "prv").wording
         'ε = 2.35 at δ = 1e-06 (prv accountant)'

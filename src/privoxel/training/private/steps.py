@@ -28,6 +28,7 @@ from privoxel.training.job import TrainingJob, TrainingSet
 from privoxel.training.private.accounting import Mechanism, Spent, noise_for, spent
 from privoxel.training.private.checks import check_model
 from privoxel.training.private.randomness import Randomness, make_randomness
+from privoxel.training.private.wording import guarantee, noise_source
 from privoxel.training.reading import Reader
 from privoxel.training.steps import evaluate_but_drop, make_optimiser
 
@@ -123,7 +124,7 @@ class PrivateSteps:
         """Return what was spent by the end of ``epoch``, and by what."""
         bound = self.spent(epoch)
         return {
-            "guarantee": bound.wording,
+            "guarantee": guarantee(bound, self._privacy.randomness),
             "epsilon": f"{bound.epsilon:.6g}",
             "delta": f"{bound.delta:.6g}",
             "accountant": bound.accountant,
@@ -133,6 +134,7 @@ class PrivateSteps:
             "sampling_rate": f"{self.mechanism.rate:.6g}",
             "steps": str(self.steps_per_epoch * epoch),
             "randomness": self._privacy.randomness,
+            "noise": noise_source(self._privacy.randomness),
         }
 
     def state_dict(self) -> dict[str, Any]:
