@@ -91,4 +91,7 @@ def test_a_private_run_says_in_the_report_what_it_guarantees(config, tmp_path, m
     page = html.unescape((folder / "report.html").read_text())
     assert defence["privacy_guarantee"] in page
     assert "seeded by the operating system" in page
+    card = json.loads((folder / "privacy_card.json").read_text())
+    assert card["subjects"][0]["privacy"]["epsilon"] == float(defence["privacy_epsilon"])
+    assert defence["privacy_guarantee"] in (folder / "privacy_card.md").read_text()
     assert "Opacus' own secure_mode cannot be used here" in page
