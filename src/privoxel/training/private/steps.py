@@ -19,14 +19,14 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from privoxel.arrays import IntArray
-from privoxel.errors import ConfigError
 from privoxel.gradients.batching import suggest_batch
 from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request, Signals
 from privoxel.seeding import torch_stream
 from privoxel.training.job import TrainingJob, TrainingSet
-from privoxel.training.private.accounting import Mechanism, Spent, noise_for, spent
+from privoxel.training.private.accounting import Spent, spent
 from privoxel.training.private.checks import check_model
+from privoxel.training.private.planning import plan
 from privoxel.training.private.randomness import Randomness, make_randomness
 from privoxel.training.private.wording import guarantee, noise_source
 from privoxel.training.reading import Reader
@@ -59,7 +59,7 @@ class PrivateSteps:
 
         Raises:
             ModelError: if layers of the model couple scans.
-            ConfigError: if the batch is larger than the participants, or ε cannot be reached.
+            ConfigError: if the plan is refused (``planning.plan``).
         """
         assert job.privacy is not None  # noqa: S101 - the loop's choice
         check_model(model)
@@ -67,7 +67,7 @@ class PrivateSteps:
         self._people = _scans_by_participant(training_set)
         self._reader = Reader(training_set, job)
         self._epoch = self._number = 0
-        self.mechanism = plan(len(self._people), job)
+        self.mechanism = plan(len(self._people), job.config, job.privacy)
         self._randomness = make_randomness(self._privacy.randomness, job.streams)
         self._optimiser = _NoisyOptimiser(
             make_optimiser(model, job.config),
@@ -193,28 +193,6 @@ class PrivateSteps:
             parameter.summed_grad = added if before is None else before + added  # type: ignore[attr-defined]
             parameter.grad_sample = parameter.new_zeros(0, *parameter.shape)  # type: ignore[attr-defined]
         return found.prediction.float() - ages
-
-
-def plan(participants: int, job: TrainingJob) -> Mechanism:
-    """Return sampling rate, number of steps and noise of a training on ``participants``.
-
-    Raises:
-        ConfigError: if the batch is larger than the participants, or ε cannot be reached.
-    """
-    config, privacy = job.config, job.privacy
-    assert privacy is not None  # noqa: S101 - the caller's choice
-    if config.batch_size > participants:
-        raise ConfigError(
-            f"[training] batch_size of a private training needs at most the {participants} participants "
-            f"trained on, got {config.batch_size}. Lower it."
-        )
-    rate = config.batch_size / participants
-    steps = config.epochs * math.ceil(participants / config.batch_size)
-    noise = privacy.noise_multiplier
-    if noise is None:
-        assert privacy.epsilon is not None  # noqa: S101 - one of the two is set
-        noise = noise_for(privacy.epsilon, privacy.delta, rate, steps, privacy.accountant)
-    return Mechanism(noise, rate, steps)
 
 
 def _scans_by_participant(training_set: TrainingSet) -> list[IntArray]:
