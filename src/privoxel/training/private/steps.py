@@ -66,7 +66,8 @@ class PrivateSteps:
         self._model, self._set, self._job, self._privacy = model, training_set, job, job.privacy
         self._people = _scans_by_participant(training_set)
         self._reader = Reader(training_set, job)
-        self._epoch = self._number = 0
+        self._moment = "example"
+        self._noise: Tensor | None = None
         self.mechanism = plan(len(self._people), job.config, job.privacy)
         self._randomness = make_randomness(self._privacy.randomness, job.streams)
         self._optimiser = _NoisyOptimiser(
@@ -91,14 +92,22 @@ class PrivateSteps:
         """Updates of one epoch: as many as it takes to draw each participant once on average."""
         return self.mechanism.steps // self._job.config.epochs
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
-        """Yield the rows of each update, of other numbers each time, and sometimes none."""
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
+        """Yield the rows of each update, of other numbers each time, and sometimes none.
+
+        After an interruption secret coins and noise are drawn anew, which leaves what is accounted for as it
+        is: each update has its own, and what an abandoned one drew is in no weights that are kept.
+        """
         evaluate_but_drop(self._model)
-        self._epoch, self._number = epoch, 0
         self._randomness.start(epoch, torch.device(self._job.runtime.device))
-        for _ in range(self.steps_per_epoch):
+        if done:
+            self._randomness.resume(self._noise)
+        for number in range(self.steps_per_epoch):
             drawn = self._randomness.coins(len(self._people), self.mechanism.rate)
-            yield np.array([self._one_of(self._people[k]) for k in drawn], dtype=np.int64)
+            rows = np.array([self._one_of(self._people[k]) for k in drawn], dtype=np.int64)
+            if number >= done:
+                self._moment = f"{epoch}/{number}"
+                yield rows
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one noisy step."""
@@ -109,7 +118,6 @@ class PrivateSteps:
             self._optimiser.signal_skip_step(number + 1 < len(parts))
             self._optimiser.step()
             self._optimiser.zero_grad()
-        self._number += 1
         return torch.cat(residuals)
 
     def finish(self, epoch: int) -> None:
@@ -138,19 +146,19 @@ class PrivateSteps:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state."""
-        state: dict[str, Any] = self._optimiser.state_dict()
-        return state
+        """Return the optimiser's state, and that of seeded noise."""
+        return {"optimiser": self._optimiser.state_dict(), "noise": self._randomness.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the optimiser's state."""
-        self._optimiser.load_state_dict(state)
+        """Take up the optimiser's state, and that of seeded noise."""
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._noise = state["noise"]
 
     def _one_of(self, scans: IntArray) -> int:
         return int(scans[self._randomness.one_of(len(scans)) if len(scans) > 1 else 0])
 
     def _read(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
+        batch = self._reader.read(rows, self._moment)
         return batch.volumes, batch.ages
 
     def _loss(self, output: Tensor, ages: Tensor) -> Tensor:
