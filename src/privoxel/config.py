@@ -15,6 +15,8 @@ from privoxel.defence_config import DefenceConfig
 from privoxel.errors import ConfigError
 from privoxel.sections import Count, Positive, Section
 
+PRV_FROM = 0.5
+"""Noise multiplier below which the grid of the PRV accountant outgrows memory."""
 MEMORY_PATTERN = r"^[0-9]+(\.[0-9]+)?(MiB|GiB)$"
 Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -119,6 +121,19 @@ class PrivacyConfig(Section):
     def _one_way_to_say_it(self) -> "PrivacyConfig":
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("give one of epsilon and noise_multiplier")
+        return self
+
+    @model_validator(mode="after")
+    def _its_accountant_can_compute_it(self) -> "PrivacyConfig":
+        if (
+            self.accountant == "prv"
+            and self.noise_multiplier is not None
+            and self.noise_multiplier < PRV_FROM
+        ):
+            raise ValueError(
+                f"accountant = 'prv' needs a noise_multiplier of at least {PRV_FROM}, got "
+                f"{self.noise_multiplier:g}; take 'rdp' or 'auto'"
+            )
         return self
 
 

@@ -61,7 +61,13 @@ def test_a_setting_that_fails_is_named_and_the_others_are_compared(config, tmp_p
     confirming = {front.recommendation.confirm for front in results.fronts} - {None}
     assert {path.name for path in folder.glob("confirm-*")} == confirming
     page = (folder / "report.html").read_text()
-    for text in ("Overfitting line", "too fast", "Differential privacy", "points/dp-noise-1/report.html"):
+    for text in (
+        "Overfitting line",
+        "too fast",
+        "Differential privacy",
+        "who knows the seed",
+        "points/dp-noise-1/report.html",
+    ):
         assert text in page
     assert (folder / "points" / "dp-noise-1" / "report.html").exists()
     assert len((folder / "results.tsv").read_text().splitlines()) == 1 + 3 * 10 + 2
@@ -87,6 +93,8 @@ def _check_results(results):
     assert by_name["undefended"].privacy is None
     bounds = by_name["DP, noise 1"].privacy
     assert bounds.agree
+    assert bounds.is_seeded
+    assert bounds.guarantee.startswith("no guarantee to anybody who knows the seed")
     assert bounds.upper > bounds.lower >= 0.0
     # Rounding changes what is answered, and not the model behind it.
     assert by_name["rounded"].gap.value != by_name["undefended"].gap.value

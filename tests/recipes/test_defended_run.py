@@ -1,10 +1,13 @@
 """A run of a defended target whose shadows are defended as it is, from the command line to the report."""
 
+import html
 import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from privoxel.evaluation.results import Results
 from tests.recipes.commands import call, one_network
@@ -87,4 +90,35 @@ def test_a_private_run_says_in_the_report_what_it_guarantees(config, tmp_path, m
     with safe_open(folder / "snapshots" / results.targets[0].name / "epoch-0002.safetensors", "pt") as file:
         assert file.metadata()["epsilon"] == defence["privacy_epsilon"]
     assert defence["privacy_guarantee"].startswith("ε = ")
-    assert defence["privacy_guarantee"] in (folder / "report.html").read_text()
+    page = html.unescape((folder / "report.html").read_text())
+    assert defence["privacy_guarantee"] in page
+    assert "seeded by the operating system" in page
+    card = json.loads((folder / "privacy_card.json").read_text())
+    assert card["subjects"][0]["privacy"]["epsilon"] == float(defence["privacy_epsilon"])
+    assert defence["privacy_guarantee"] in (folder / "privacy_card.md").read_text()
+    assert "Opacus' own secure_mode cannot be used here" in page
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_training_starts_from_the_pretrained_weights(private, config, tmp_path, monkeypatch):
+    """With hardly any learning rate every training leaves the weights that it started from."""
+    text = one_network(["abs-error", "rmia"], "abs-error").replace(
+        "learning_rate = 1e-3", "learning_rate = 1e-12"
+    )
+    text += "\n[shadows]\ncount = 2\n\n[defence]\npublic_brains = 6\n"
+    text += "\n[defence.pretraining]\nepochs = 2\nlearning_rate = 1e-3\n"
+    if private:
+        text += '\n[privacy]\nnoise_multiplier = 1.0\nrandomness = "seeded"\n'
+    config.write_text(text)
+    folder = tmp_path / "run"
+    assert call(monkeypatch, "run", config, "-o", folder, "-q", "--jobs", 1) == 0
+    snapshots = folder / "snapshots"
+    (start,) = (snapshots / "cnn3d-pretrained").iterdir()
+    targets = [path for name in ("cnn3d", "cnn3d-null") for path in (snapshots / name).iterdir()]
+    shadows = [*(folder / "shadows").rglob("*.safetensors")]
+    assert targets
+    assert shadows
+    pretrained = load_file(start)
+    for path in targets + shadows:
+        for name, tensor in load_file(path).items():
+            torch.testing.assert_close(tensor, pretrained[name], rtol=0.0, atol=1e-9, msg=f"{path}: {name}")

@@ -1,3 +1,5 @@
+import json
+
 from privoxel.report.card import (
     PrivacyCard,
     card_markdown,
@@ -5,7 +7,27 @@ from privoxel.report.card import (
     privacy_card_schema,
     shipped_card_schema,
 )
-from tests.fabricated import fabricated_run
+from tests.fabricated import Fabrication, fabricated_run
+
+SPENT = {
+    "privacy_epsilon": "7.98765",
+    "privacy_delta": "1e-06",
+    "privacy_accountant": "prv",
+    "privacy_unit": "participant",
+    "privacy_guarantee": "ε = 7.99 at δ = 1e-06 (prv accountant)",
+    "privacy_randomness": "secret",
+    "privacy_noise": "Noise comes from the system.",
+}
+
+
+def card_of(*defences):
+    """Return the card of an audit whose targets were trained with these facts about defences."""
+    results = fabricated_run(Fabrication(targets=len(defences)))[0]
+    targets = [
+        target.model_copy(update={"design": target.design | ({} if facts is None else {"defence": facts})})
+        for target, facts in zip(results.targets, defences, strict=True)
+    ]
+    return privacy_card(results.model_copy(update={"targets": targets}))
 
 
 def test_the_shipped_schema_is_that_of_the_card():
@@ -27,3 +49,33 @@ def test_the_markdown_is_one_table_with_a_row_a_number():
     assert len({line.count("|") for line in table}) == 1
     assert "Not a legal finding." in text
     assert "| AUC |" in text
+
+
+def test_a_card_says_what_each_model_guarantees_and_null_where_nothing():
+    card = card_of({"label_noise": "1.0", **SPENT}, {"label_noise": "1.0"}, None)
+    private, defended, plain = (subject.privacy for subject in card.subjects)
+    assert (private.epsilon, private.delta, private.accountant) == (7.98765, 1e-6, "prv")
+    assert (private.unit, private.guarantee) == ("participant", SPENT["privacy_guarantee"])
+    assert (private.randomness, private.secure_noise) == ("secret", False)
+    assert defended is None
+    assert plain is None
+    assert json.loads(card.model_dump_json())["subjects"][2]["privacy"] is None
+    assert PrivacyCard.model_validate_json(card.model_dump_json()) == card
+    (line,) = [line for line in card_markdown(card).splitlines() if "ε" in line]
+    assert line == (
+        f"- Differentially private training of {card.subjects[0].name}, for each participant: "
+        "ε = 7.99 at δ = 1e-06 (prv accountant). Noise comes from the system."
+    )
+
+
+def test_models_with_one_guarantee_share_a_line_and_an_infinite_epsilon_is_null():
+    secure = SPENT | {"privacy_randomness": "secure"}
+    none = SPENT | {"privacy_epsilon": "inf", "privacy_guarantee": "no meaningful guarantee"}
+    card = card_of(secure, secure, none)
+    assert [subject.privacy.epsilon for subject in card.subjects] == [7.98765, 7.98765, None]
+    assert [subject.privacy.secure_noise for subject in card.subjects] == [True, True, False]
+    first, second, third = (subject.name for subject in card.subjects)
+    lines = [line for line in card_markdown(card).splitlines() if "private training" in line]
+    assert f"of {first}, {second}, for" in lines[0]
+    assert f"of {third}, for each participant: no meaningful guarantee." in lines[1]
+    assert len(lines) == 2

@@ -42,6 +42,19 @@ def test_a_signal_no_model_has_is_told_before_training():
         check(make_cohort(24), signals={"extra": ["gradient:conv99"]})
 
 
+def test_privacy_that_cannot_be_had_is_told_before_training():
+    privacy = {"epsilon": 500.0, "delta": 1e-3, "accountant": "prv"}
+    training = {"epochs": 2, "batch_size": 4}
+    with pytest.raises(
+        ConfigError, match=r"(?s)The run cannot work:.*'prv' needs a noise multiplier"
+    ) as caught:
+        check(make_cohort(40), training=training, privacy=privacy)
+    assert str(caught.value).count("'prv' needs") == 1
+    check(make_cohort(40), training=training, privacy=privacy | {"accountant": "auto"})
+    with pytest.raises(ConfigError, match="batch_size of a private training needs at most the 20"):
+        check(make_cohort(40), training={"batch_size": 30}, privacy={"noise_multiplier": 1.0})
+
+
 def test_nothing_is_written_for_a_run_that_cannot_work(tmp_path):
     config = parse_config({"cohort": {"participants": 6, "resolution_mm": 8.0}})
     with pytest.raises(ConfigError, match="cannot work"):

@@ -5,6 +5,7 @@ import io
 import re
 
 import pytest
+from rich.console import Console
 
 from privoxel.evaluation.frontier_results import (
     Band,
@@ -183,6 +184,29 @@ def test_the_page_says_everything_and_loads_nothing(results):
     assert page.count("<svg") == 2 + 1 + 4
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_an_epsilon_of_seeded_noise_is_nowhere_shown_as_a_guarantee(results):
+    secret = bounds(8.0, 0.2).model_copy(update={"randomness": "secret", "noise": "From the system."})
+    seeded = bounds(3.0, 0.2).model_copy(update={"randomness": "seeded", "noise": "From the seed."})
+
+    def said(privacy):
+        points = [one.model_copy(update={"privacy": privacy}) for one in results.points]
+        shown = results.model_copy(update={"points": points})
+        table = Console(width=200)
+        with table.capture() as printed:
+            table.print(frontier_table(shown))
+        return render_frontier(shown), frontier_tsv(shown), printed.get()
+
+    page, rows, table = said(seeded)
+    assert "gives no guarantee to anybody who knows the seed" in page
+    assert "From the seed." in page
+    assert all("if secret" in text for text in (page, table))
+    assert "rdp, if the noise were secret" in rows
+    page, rows, table = said(secret)
+    assert "From the system." in page
+    assert not any("if " in text for text in (rows, table))
+    assert "who knows the seed" not in page
 
 
 def test_settings_are_numbered_from_the_most_accurate(results):

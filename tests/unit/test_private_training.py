@@ -15,8 +15,9 @@ from privoxel.seeding import Streams
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
 from privoxel.training.loop import train
 from privoxel.training.private.checks import check_model
+from privoxel.training.private.planning import check_plan, plan
 from privoxel.training.private.randomness import make_randomness
-from privoxel.training.private.steps import PrivateSteps, plan
+from privoxel.training.private.steps import PrivateSteps
 from privoxel.training.runtime import Runtime
 from tests.conftest import make_cohort
 
@@ -153,6 +154,19 @@ def test_a_private_training_learns_and_says_what_it_spent(tmp_path):
     assert 0 < spent[0] < spent[1] < spent[2] == float(trained.privacy["epsilon"])
 
 
+def test_what_is_guaranteed_depends_on_who_can_know_the_noise(tmp_path):
+    def facts(randomness):
+        privacy = {"noise_multiplier": 1.0, "delta": 1e-3, "randomness": randomness}
+        return make_steps(tmp_path, make_model(), privacy=privacy).facts(1)
+
+    secret, seeded = facts("secret"), facts("seeded")
+    assert secret["guarantee"].startswith(f"ε = {float(secret['epsilon']):.2f} at δ = 0.001")
+    assert seeded["guarantee"].startswith("no guarantee to anybody who knows the seed")
+    assert seeded["guarantee"].endswith(f"secret noise would give {secret['guarantee']}")
+    assert "not cryptographic. Opacus' own secure_mode cannot be used here" in secret["noise"]
+    assert "follow from the run's seed" in seeded["noise"]
+
+
 def test_a_seeded_private_training_resumes_to_the_same_weights_and_a_secret_one_has_its_own(tmp_path):
     training_set = TrainingSet(COHORT, ROWS, ROWS[:0], SCALE)
 
@@ -172,7 +186,7 @@ def test_a_seeded_private_training_resumes_to_the_same_weights_and_a_secret_one_
 
 def test_a_target_is_reached_with_the_noise_that_was_chosen(tmp_path):
     job = make_job(tmp_path, privacy={"epsilon": 8.0, "noise_multiplier": None, "delta": 1e-3}, epochs=5)
-    mechanism = plan(14, job)
+    mechanism = plan(14, job.config, job.privacy)
     assert mechanism.noise_multiplier > 0.3
     steps = PrivateSteps(make_model(), TrainingSet(COHORT, ROWS, ROWS[:0], SCALE), job)
     assert 7.0 < steps.spent(5).epsilon <= 8.0
@@ -187,9 +201,26 @@ def test_models_that_couple_scans_are_refused_with_the_reason():
     check_model(make_model())
 
 
-def test_a_batch_larger_than_the_group_is_refused(tmp_path):
+@pytest.mark.parametrize("decide", [plan, check_plan])
+def test_a_batch_larger_than_the_group_is_refused(decide):
     with pytest.raises(ConfigError, match="at most the 14 participants"):
-        plan(14, make_job(tmp_path, batch_size=15))
+        decide(14, TrainingConfig(batch_size=15), PrivacyConfig(noise_multiplier=1.0))
+
+
+@pytest.mark.parametrize("decide", [plan, check_plan])
+def test_noise_that_prv_cannot_compute_is_refused_when_the_training_is_planned(decide):
+    large = {"epsilon": 500.0, "delta": 1e-3}
+    training = TrainingConfig(epochs=2, batch_size=4)
+    with pytest.raises(ConfigError, match=r"at least 0\.5, got 0\.\d+.*'rdp' or 'auto'.*epsilon = 500"):
+        decide(14, training, PrivacyConfig(accountant="prv", **large))
+    decide(14, training, PrivacyConfig(accountant="auto", **large))
+    check_plan(14, training, PrivacyConfig(accountant="prv", epsilon=2.0, delta=1e-3))
+
+
+def test_noise_that_prv_cannot_compute_is_refused_in_the_settings():
+    with pytest.raises(ValueError, match=r"at least 0\.5, got 0\.49; take 'rdp'"):
+        PrivacyConfig(accountant="prv", noise_multiplier=0.49)
+    PrivacyConfig(accountant="prv", noise_multiplier=0.5)
 
 
 def test_noise_and_target_are_two_ways_to_say_one_thing():

@@ -43,6 +43,8 @@ class PrivacyBounds(Record):
     delta: float
     upper: float | None = Field(description="null where it is infinite")
     guarantee: str
+    randomness: str = Field("", description="secret, secure or seeded; empty where not recorded")
+    noise: str = Field("", description="where noise and sampling come from, in a sentence")
     accountant: str
     noise_multiplier: float | None
     lower: float
@@ -52,6 +54,11 @@ class PrivacyBounds(Record):
     method: str
     assumption: str = ASSUMPTION
     agree: bool
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the noise follows from the run's seed: then ``upper`` is what secret noise would give."""
+        return self.randomness == "seeded"
 
 
 class FrontierPoint(Record):

@@ -16,6 +16,7 @@ from privoxel.recipes.shadow_plans import unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
+from privoxel.training.composing import check_privacy
 
 FEWEST_LEAKED = 2
 FEWEST_WITH_OTHER_SCANS = 2
@@ -28,6 +29,7 @@ def check_feasible(
     faults = [fault for design in designs for fault in _protocol_faults(config, design, cohort)]
     for plan in plan_targets(config, designs[:1]):
         faults += _model_faults(plan, attacks, config, cohort)
+    faults += _privacy_faults(plan_targets(config, designs), config)
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
         raise ConfigError(
@@ -72,3 +74,18 @@ def _model_faults(
     except PrivoxelError as error:
         return [str(error)]
     return []
+
+
+def _privacy_faults(plans: Sequence[TargetPlan], config: RunConfig) -> list[str]:
+    """Return why targets cannot be trained privately; those of one size and length are looked at once."""
+    if config.privacy is None:
+        return []
+    faults = []
+    sizes = {(len(plan.trained_on), plan.model.epochs or config.training.epochs) for plan in plans}
+    for participants, epochs in sorted(sizes):
+        training = config.training.model_copy(update={"epochs": epochs})
+        try:
+            check_privacy(participants, training, config.privacy)
+        except ConfigError as error:
+            faults.append(str(error))
+    return faults

@@ -25,8 +25,9 @@ from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 from privoxel.store import RunFolder
+from privoxel.training.curve import Epoch
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import Epoch, Trained, load_weights, train
+from privoxel.training.loop import Trained, load_weights, train
 from privoxel.training.released import train_released
 from privoxel.training.runtime import Runtime
 

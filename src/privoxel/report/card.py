@@ -5,6 +5,8 @@ It holds the verdict and the numbers behind it, never anything about a participa
 """
 
 import json
+import math
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -14,7 +16,9 @@ from privoxel.evaluation.results import AttackResult, Metric, Results, Target
 from privoxel.evaluation.verdict import DISCLAIMER
 from privoxel.report.wording import limits
 
-CARD_VERSION = "1.0"
+CARD_VERSION = "1.1"
+SPENT = "privacy_"
+"""What the names of facts about a private training begin with in a design."""
 PUBLISHED = ("auc", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
 TITLES = {
     "auc": "AUC",
@@ -39,6 +43,25 @@ class Interval(Part):
     level: float = 0.95
 
 
+class Privacy(Part):
+    """What a differentially private training guarantees to each participant, as its accountant has it."""
+
+    epsilon: float | None = Field(
+        description="upper bound; null where it is infinite. With seeded randomness only what secret noise "
+        "would give"
+    )
+    delta: float
+    accountant: str
+    unit: str = Field(description="who is protected: participant, with all of their scans")
+    guarantee: str = Field(description="the same in words, and to whom there is none")
+    randomness: Literal["secret", "secure", "seeded"] = Field(
+        description="of noise and sampling: generators seeded by the operating system, a cipher, or the "
+        "run's seed, which gives no guarantee to anybody who knows it"
+    )
+    secure_noise: bool = Field(description="whether the noise comes from a cryptographic generator")
+    noise: str = Field(description="where the noise comes from, in a sentence")
+
+
 class Subject(Part):
     """One audited model under one membership design; errors in years."""
 
@@ -53,6 +76,10 @@ class Subject(Part):
     covariates_only_auc: Interval | None = Field(
         None,
         description="what age, sex and site reach without the model; above 0.5 the groups differ as people",
+    )
+    privacy: Privacy | None = Field(
+        None,
+        description="null for a model that was not trained with differential privacy, or not by privoxel",
     )
 
 
@@ -115,6 +142,20 @@ def _subject(target: Target, primary: str) -> Subject:
         mae_of_predicting_the_mean=target.utility.null,
         primary_attack={name: interval for name, interval in found.items() if interval is not None},
         covariates_only_auc=None if control is None else _interval(control.metrics.get("auc")),
+        privacy=_privacy(target.design.get("defence", {})),
+    )
+
+
+def _privacy(facts: Mapping[str, str]) -> Privacy | None:
+    """Return what a training spent, from the facts that its target's design holds."""
+    said = {name.removeprefix(SPENT): value for name, value in facts.items() if name.startswith(SPENT)}
+    if not said:
+        return None
+    epsilon = float(said["epsilon"])
+    secure = said["randomness"] == "secure"
+    kept = {name: said[name] for name in Privacy.model_fields if name in said}
+    return Privacy.model_validate(
+        {"noise": "", **kept, "epsilon": epsilon if math.isfinite(epsilon) else None, "secure_noise": secure}
     )
 
 
@@ -147,6 +188,7 @@ def card_markdown(card: PrivacyCard) -> str:
         + " |",
         "",
         *(f"- {reason}" for reason in card.reasons),
+        *_private_lines(card.subjects),
         f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict "
         f"rests on `{card.primary_attack}`, chosen beforehand.",
         *(f"- {line}" for line in card.limits),
@@ -154,6 +196,19 @@ def card_markdown(card: PrivacyCard) -> str:
         f"Audited with {card.tool}, {card.created[:10]}. Intervals are 95 % over participants.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _private_lines(subjects: list[Subject]) -> list[str]:
+    """Return a line for each guarantee, with the models it is of."""
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for one in subjects:
+        if one.privacy is not None:
+            said = (one.privacy.unit, one.privacy.guarantee, one.privacy.noise)
+            names.setdefault(said, []).append(one.name)
+    return [
+        f"- Differentially private training of {', '.join(of)}, for each {unit}: {guarantee}. {noise}"
+        for (unit, guarantee, noise), of in names.items()
+    ]
 
 
 def _row(title: str, intervals: list[Interval | None]) -> str:

@@ -26,6 +26,10 @@ from privoxel.report.tables import DASH, Cell
 from privoxel.report.wording import flat
 from privoxel.store import write_text
 
+SEEDED = (
+    "Noise that follows from the run's seed gives no guarantee to anybody who knows the seed, which a run "
+    "prints: the ε of such settings is what secret noise would give."
+)
 METRICS = {"balanced_accuracy": "balanced accuracy", "auc": "AUC"}
 TSV = ("setting", "family", "quantity", "adversary", "attack", "value", "low", "high", "level", "method")
 
@@ -79,6 +83,7 @@ def render_frontier(results: FrontierResults) -> str:
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],
             bound=_bound,
+            privacy_notes=privacy_notes(private),
             in_parts=in_parts,
             config=flat(results.config),
             machine=flat(results.machine),
@@ -125,7 +130,8 @@ def _tsv_rows(point: FrontierPoint) -> list[list[str]]:
         rows.append(_tsv_row("best_auc", one.auc, one.adversary, one.auc_attack))
     if point.privacy is not None:
         bounds = point.privacy
-        rows.append(_tsv_row("epsilon_upper", Metric(value=bounds.upper, method=bounds.accountant)))
+        method = f"{bounds.accountant}, if the noise were secret" if bounds.is_seeded else bounds.accountant
+        rows.append(_tsv_row("epsilon_upper", Metric(value=bounds.upper, method=method)))
         lower = Metric(value=bounds.lower, level=bounds.level, method=bounds.method)
         rows.append(_tsv_row("epsilon_lower", lower, attack=bounds.attack))
     return rows
@@ -184,4 +190,14 @@ def _verdict(standing: PointStanding, numbers: Mapping[str, int]) -> str:
 def _bound(privacy: PrivacyBounds) -> str:
     if privacy.upper is None:
         return "∞"
-    return f"{privacy.upper:.3g}" if privacy.upper < 1e4 else f"{privacy.upper:.1e}"
+    text = f"{privacy.upper:.3g}" if privacy.upper < 1e4 else f"{privacy.upper:.1e}"
+    return f"{text}, if secret" if privacy.is_seeded else text
+
+
+def privacy_notes(points: Sequence[FrontierPoint]) -> list[str]:
+    """Return sentences on where the noise of private settings comes from, and what that does to their ε."""
+    bounds = [point.privacy for point in points if point.privacy is not None]
+    notes = list(dict.fromkeys(one.noise for one in bounds if one.noise))
+    if any(one.is_seeded for one in bounds):
+        notes.append(SEEDED)
+    return notes

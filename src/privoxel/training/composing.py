@@ -1,12 +1,17 @@
 """Which steps a training has: those its privacy and defences ask for, one around the other."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
+from privoxel.config import PrivacyConfig, TrainingConfig
 from privoxel.errors import ConfigError
 from privoxel.training.defences.averaging import Averaged
 from privoxel.training.defences.projection import ProjectedSteps
 from privoxel.training.defences.sparsity import Pruned
 from privoxel.training.job import TrainingJob, TrainingSet
+from privoxel.training.private.planning import check_plan
 from privoxel.training.steps import PlainSteps, Steps
 
 
@@ -33,10 +38,26 @@ def _innermost(model: nn.Module, training_set: TrainingSet, job: TrainingJob) ->
         return ProjectedSteps(model, training_set, job, keep=job.defence.keep_unique)
     if job.privacy is None:
         return PlainSteps(model, training_set, job)
-    try:
+    with _needs_extra():
         from privoxel.training.private.steps import PrivateSteps  # noqa: PLC0415 - an extra, slow to import
+    return PrivateSteps(model, training_set, job)
+
+
+def check_privacy(participants: int, config: TrainingConfig, privacy: PrivacyConfig) -> None:
+    """Refuse a private training on ``participants`` that would be refused later.
+
+    Raises:
+        ConfigError: if the privacy that is asked for cannot be had, or Opacus is not installed.
+    """
+    with _needs_extra():
+        check_plan(participants, config, privacy)
+
+
+@contextmanager
+def _needs_extra() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise ConfigError(
             f"[privacy] needs the packages of the extra 'dp' ({error}). Install: pip install 'privoxel[dp]'."
         ) from error
-    return PrivateSteps(model, training_set, job)

@@ -51,7 +51,8 @@ class TrainingJob:
     """How one training runs: its settings, randomness, folders, machine and who watches.
 
     ``privacy`` makes it differentially private; ``defence`` says what else is done against attacks.
-    ``inherited`` are facts of what this training learns from, written beside its weights.
+    ``inherited`` are facts of what this training learns from, written beside its weights. A killed training
+    loses the work of ``state_seconds`` at most.
     """
 
     config: TrainingConfig
@@ -62,3 +63,4 @@ class TrainingJob:
     privacy: PrivacyConfig | None = None
     defence: DefenceConfig = field(default_factory=DefenceConfig)
     inherited: Mapping[str, str] = field(default_factory=dict)
+    state_seconds: float = 60.0

@@ -1,4 +1,4 @@
-"""Central training: one readable loop, deterministic by seed, resumable from its newest snapshot.
+"""Central training: one readable loop, deterministic by seed, resumable from its newest state.
 
 Adam on the mean squared error (Gupta et al. 2021, A.1). The order of each epoch and its dropout
 come from streams named after the epoch, so that a resumed run is the run that was not interrupted.
@@ -24,21 +24,14 @@ from privoxel.progress import Task
 from privoxel.seeding import torch_stream
 from privoxel.store import atomic_path
 from privoxel.training.composing import make_steps
+from privoxel.training.curve import Epoch
 from privoxel.training.job import TrainingJob, TrainingSet
+from privoxel.training.resuming import Position, States, take_up_generators
 from privoxel.training.runtime import Runtime
 from privoxel.training.steps import Steps
 
-STATE = "training.pt"
 DEFENCE = "defence."
 """What the names of facts about defences begin with in the header of a snapshot."""
-
-
-class Epoch(NamedTuple):
-    """Mean absolute errors (years) after one epoch, the training one as seen during it (dropout on)."""
-
-    epoch: int
-    train_mae: float
-    validation_mae: float | None
 
 
 class Trained(NamedTuple):
@@ -67,8 +60,8 @@ def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trai
     """Train ``model`` in place and return its curve and snapshots.
 
     Weights are kept every ``snapshot_every`` epochs and after the last; a call on folders of a killed
-    run continues after its newest snapshot and gives the same weights (a private training whose randomness is
-    not seeded: others, with the same privacy).
+    run continues from its newest state (``resuming``), within an epoch too, and gives the same weights (a
+    private training whose randomness is not seeded: others, with the same privacy).
 
     Raises:
         ModelError: if the loss stops being finite, naming the epoch, or the model cannot be private.
@@ -80,29 +73,33 @@ def train(model: nn.Module, training_set: TrainingSet, job: TrainingJob) -> Trai
         raise ConfigError("stop_gap needs validation scans, got none. Set [split] validation, or drop it.")
     job.runtime.place(model)
     steps = make_steps(model, training_set, job)
-    curve = _resume(model, steps, job)
+    states = States(model, steps, job)
+    at = states.load()
     stopped: dict[str, str] = {}
     with job.progress.task("training", config.epochs * len(training_set.train)) as task:
-        task.advance(len(curve) * len(training_set.train))
-        for epoch in range(len(curve) + 1, config.epochs + 1):
-            before = copy.deepcopy(model.state_dict()) if limit is not None and curve else None
-            point = _run_epoch(epoch, model, steps, training_set, job, task=task)
+        task.advance(len(at.curve) * len(training_set.train) + at.seen)
+        while at.epoch <= config.epochs:
+            if limit is not None and at.curve and not at.updates:
+                at.before = copy.deepcopy(model.state_dict())
+            point = _run_epoch(at, states, training_set, task)
             if (
                 limit is not None
-                and before is not None
+                and at.before is not None
                 and (gap := _gap(model, training_set, job, point)) > limit
             ):
-                model.load_state_dict(before)
-                stopped = {
-                    f"{DEFENCE}stopped": f"after epoch {epoch - 1}: gap {gap:.3f} years after the next"
-                }
-                save_weights(model, folders.snapshot(epoch - 1), _facts(steps, epoch - 1, job) | stopped)
+                model.load_state_dict(at.before)
+                last = at.epoch - 1
+                stopped = {f"{DEFENCE}stopped": f"after epoch {last}: gap {gap:.3f} years after the next"}
+                save_weights(model, folders.snapshot(last), _facts(steps, last, job) | stopped)
                 break
-            curve.append(point)
-            if epoch % config.snapshot_every == 0 or epoch == config.epochs:
-                _keep(model, steps, curve, job)
-    facts = _facts(steps, len(curve), job) | stopped
-    return Trained(tuple(curve), folders.existing(), time.perf_counter() - started, facts)
+            at.close(point)
+            if point.epoch % config.snapshot_every == 0 or point.epoch == config.epochs:
+                save_weights(model, folders.snapshot(point.epoch), _facts(steps, point.epoch, job))
+                states.save(at)
+            else:
+                states.save_if_due(at)
+    facts = _facts(steps, len(at.curve), job) | stopped
+    return Trained(tuple(at.curve), folders.existing(), time.perf_counter() - started, facts)
 
 
 def _facts(steps: Steps, epoch: int, job: TrainingJob) -> dict[str, str]:
@@ -111,21 +108,20 @@ def _facts(steps: Steps, epoch: int, job: TrainingJob) -> dict[str, str]:
     return {**job.inherited, **settings, **steps.facts(epoch)}
 
 
-def _run_epoch(
-    epoch: int, model: nn.Module, steps: Steps, training_set: TrainingSet, job: TrainingJob, *, task: Task
-) -> Epoch:
-    absolute_error, seen = 0.0, 0
-    with torch_stream(job.streams.seed(f"dropout/{epoch}")):
-        for rows in steps.batches(epoch):
-            absolute_error += _sum_of(steps.update(rows).abs(), epoch)
-            seen += len(rows)
+def _run_epoch(at: Position, states: States, training_set: TrainingSet, task: Task) -> Epoch:
+    """Make the updates that are left of the epoch that ``at`` is in, and return its point of the curve."""
+    steps, job = states.steps, states.job
+    with torch_stream(job.streams.seed(f"dropout/{at.epoch}")):
+        take_up_generators(at)
+        for rows in steps.batches(at.epoch, at.updates):
+            at.advance(_sum_of(steps.update(rows).abs(), at.epoch), len(rows))
             task.advance(len(rows))
-    steps.finish(epoch)
-    train_mae = absolute_error / seen if seen else float("nan")
-    validation_mae = _validation_mae(model, training_set, job)
-    shown = f"{train_mae:.2f}" if validation_mae is None else f"{train_mae:.2f}/{validation_mae:.2f}"
-    task.note(f"epoch {epoch}, MAE {shown} years")
-    return Epoch(epoch, train_mae, validation_mae)
+            states.save_if_due(at)
+    steps.finish(at.epoch)
+    validation_mae = _validation_mae(states.model, training_set, job)
+    shown = f"{at.train_mae:.2f}" if validation_mae is None else f"{at.train_mae:.2f}/{validation_mae:.2f}"
+    task.note(f"epoch {at.epoch}, MAE {shown} years")
+    return Epoch(at.epoch, at.train_mae, validation_mae)
 
 
 def _sum_of(values: Tensor, epoch: int) -> float:
@@ -173,24 +169,6 @@ def predict_ages(
 def _batches(rows: IntArray, size: int) -> Iterator[IntArray]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _keep(model: nn.Module, steps: Steps, curve: list[Epoch], job: TrainingJob) -> None:
-    epoch, folders = len(curve), job.folders
-    save_weights(model, folders.snapshot(epoch), _facts(steps, epoch, job))
-    state = {"epoch": epoch, "curve": [tuple(point) for point in curve], "optimiser": steps.state_dict()}
-    with atomic_path(folders.state / STATE) as temporary:
-        torch.save(state, temporary)
-
-
-def _resume(model: nn.Module, steps: Steps, job: TrainingJob) -> list[Epoch]:
-    state_file = job.folders.state / STATE
-    if not state_file.exists():
-        return []
-    state = torch.load(state_file, weights_only=True, map_location=job.runtime.device)
-    load_weights(model, job.folders.snapshot(state["epoch"]))
-    steps.load_state_dict(state["optimiser"])
-    return [Epoch(*point) for point in state["curve"]]
 
 
 def save_weights(model: nn.Module, path: Path, facts: Mapping[str, str] | None = None) -> None:

@@ -15,8 +15,11 @@ from privoxel.training.reading import Reader
 class Steps(Protocol):
     """The updates of one model; a training loop goes through ``batches`` and makes an ``update`` of each."""
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
-        """Put the model into training and yield the rows of every update of ``epoch`` (from 1)."""
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
+        """Put the model into training and yield the rows of every update of ``epoch`` (from 1).
+
+        The first ``done`` updates are left out: an interrupted training, whose state was taken up, made them.
+        """
         ...
 
     def update(self, rows: IntArray) -> Tensor:
@@ -46,6 +49,16 @@ def make_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     return kind(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
 
 
+def shuffled(
+    training_set: TrainingSet, job: TrainingJob, epoch: int, done: int
+) -> Iterator[tuple[int, IntArray]]:
+    """Yield number and rows of each batch of ``epoch`` from number ``done`` on, in the epoch's own order."""
+    size = job.config.batch_size
+    order = job.streams.generator(f"order/{epoch}").permutation(training_set.train)
+    for number in range(done, -(-len(order) // size)):
+        yield number, order[number * size : (number + 1) * size]
+
+
 def evaluate_but_drop(model: nn.Module) -> None:
     """Put ``model`` into evaluation mode and its dropout into training: what per-scan gradients need."""
     model.eval()
@@ -63,20 +76,18 @@ class PlainSteps:
         self._model, self._set, self._job = model, training_set, job
         self._optimiser = make_optimiser(model, job.config)
         self._reader = Reader(training_set, job)
-        self._epoch = self._number = 0
+        self._moment = "example"
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
         """Yield the training rows in an order of their own for each epoch."""
         self._model.train()
-        self._epoch, self._number = epoch, 0
-        order = self._job.streams.generator(f"order/{epoch}").permutation(self._set.train)
-        for start in range(0, len(order), self._job.config.batch_size):
-            yield order[start : start + self._job.config.batch_size]
+        for number, rows in shuffled(self._set, self._job, epoch, done):
+            self._moment = f"{epoch}/{number}"
+            yield rows
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one optimiser step."""
-        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
-        self._number += 1
+        batch = self._reader.read(rows, self._moment)
         with self._job.runtime.autocast():
             prediction = self._model(batch.volumes)
         residual: Tensor = prediction.float() - batch.ages

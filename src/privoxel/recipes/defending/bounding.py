@@ -51,6 +51,8 @@ def _bounds(one: Finished, attack: str, shares: int, settings: int) -> PrivacyBo
         delta=privacy.delta,
         upper=upper if math.isfinite(upper) else None,
         guarantee=worst["privacy_guarantee"],
+        randomness=worst.get("privacy_randomness", ""),
+        noise=worst.get("privacy_noise", ""),
         accountant=worst["privacy_accountant"],
         noise_multiplier=None if noise is None else float(noise),
         lower=lower.epsilon,

@@ -30,6 +30,8 @@ def _cells(point: FrontierPoint, fronts: dict[str, Front]) -> list[str]:
     ]
     bounds = point.privacy
     upper = "" if bounds is None else "∞" if bounds.upper is None else f"{bounds.upper:.3g}"
+    if bounds is not None and bounds.is_seeded:
+        upper += ", if secret"
     return [point.name, f"{point.mae.value:.2f}", f"{point.gap.value:.2f}", *cells, upper]
 
 

@@ -109,7 +109,8 @@ def private_table(found: PrivateModels) -> PaperTable:
     return PaperTable(
         part="fig3",
         title="Figures 3, 7 and 8 in numbers: private models",
-        caption=f"DP-Adam, noise as a multiple of the clip; ε at δ = 1e-6. Error of the test scans and "
+        caption=f"DP-Adam, noise as a multiple of the clip; ε at δ = 1e-6. On simulated people the noise "
+        f"follows from the run's seed, and ε is what secret noise would give. Error of the test scans and "
         f"gap (test minus train) in years, R² of the test scans, accuracy of the attack {found.attack} in "
         "%, all with 95 % intervals over participants.",
         columns=["ε", "test MAE", "gap", "R²", "attack"],

@@ -35,9 +35,9 @@ class Averaged:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
         """Yield the rows of every update."""
-        return self._inner.batches(epoch)
+        return self._inner.batches(epoch, done)
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one update."""

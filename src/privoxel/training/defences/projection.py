@@ -21,7 +21,7 @@ from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request
 from privoxel.training.job import TrainingJob, TrainingSet
 from privoxel.training.reading import Reader
-from privoxel.training.steps import evaluate_but_drop, make_optimiser
+from privoxel.training.steps import evaluate_but_drop, make_optimiser, shuffled
 
 SMALLEST = 1e-10
 """Directions whose eigenvalue is below this share of the largest are rounding: singular values of 1e-5."""
@@ -55,26 +55,24 @@ class ProjectedSteps:
         self._model, self._set, self._job, self._keep = model, training_set, job, keep
         self._optimiser = make_optimiser(model, job.config)
         self._reader = Reader(training_set, job)
-        self._epoch = self._number = 0
+        self._moment = "example"
         model.eval()
         names = tuple(name for name, _ in model.named_parameters())
-        example = self._reader.read(training_set.train[:2], "example")
+        example = self._reader.read(training_set.train[:2], self._moment)
         self._extractor = Extractor(
             model, Request(gradients=names), volumes=example.volumes, ages=example.ages, loss=self._loss
         )
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
         """Yield the training rows in an order of their own for each epoch."""
         evaluate_but_drop(self._model)
-        self._epoch, self._number = epoch, 0
-        order = self._job.streams.generator(f"order/{epoch}").permutation(self._set.train)
-        for start in range(0, len(order), self._job.config.batch_size):
-            yield order[start : start + self._job.config.batch_size]
+        for number, rows in shuffled(self._set, self._job, epoch, done):
+            self._moment = f"{epoch}/{number}"
+            yield rows
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one optimiser step."""
-        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
-        self._number += 1
+        batch = self._reader.read(rows, self._moment)
         with self._job.runtime.autocast():
             found = self._extractor(batch.volumes, batch.ages)
         for name, parameter in self._model.named_parameters():

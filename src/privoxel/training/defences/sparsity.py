@@ -24,10 +24,11 @@ class Pruned:
         self._inner, self._model, self._final, self._epochs = inner, model, final_share, epochs
         self._masks: list[tuple[nn.Parameter, Tensor]] = []
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
         """Yield the rows of every update."""
-        self._masks = kept(self._model)
-        return self._inner.batches(epoch)
+        if not done:
+            self._masks = kept(self._model)
+        return self._inner.batches(epoch, done)
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one update and set pruned weights back to zero, which momentum and decay may have moved."""
@@ -54,9 +55,11 @@ class Pruned:
         return {**self._inner.facts(epoch), "defence.zero_share": f"{zeros:.4f}"}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state; masks follow from the weights."""
-        return self._inner.state_dict()
+        """Return the state, with the masks of the epoch."""
+        return {"inner": self._inner.state_dict(), "masks": [mask for _, mask in self._masks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state."""
-        self._inner.load_state_dict(state)
+        self._inner.load_state_dict(state["inner"])
+        parameters = (parameter for parameter, _ in kept(self._model))
+        self._masks = list(zip(parameters, state["masks"], strict=True))

@@ -8,6 +8,7 @@ import math
 import warnings
 from typing import NamedTuple, cast
 
+from privoxel.config import PRV_FROM
 from privoxel.errors import ConfigError
 
 ORDERS = (
@@ -16,9 +17,6 @@ ORDERS = (
     *(float(k) for k in range(12, 64)),
     *(80.0, 96.0, 128.0, 192.0, 256.0, 512.0),
 )
-PRV_FROM = 0.5
-"""Noise multiplier below which the PRV accountant's grid outgrows memory."""
-
 MEANINGLESS = 100.0
 """ε above which no guarantee is left that would mean anything: e^100 against 1."""
 
@@ -42,7 +40,7 @@ class Spent(NamedTuple):
 
     @property
     def wording(self) -> str:
-        """In words.
+        """In words, as secret noise gives it (``private.wording.guarantee`` knows the randomness).
 
         >>> Spent(2.345, 1e-6, "prv").wording
         'ε = 2.35 at δ = 1e-06 (prv accountant)'
@@ -64,11 +62,7 @@ def spent(mechanism: Mechanism, delta: float, accountant: str = "auto") -> Spent
     Raises:
         ConfigError: if ``prv`` is asked for noise below 0.5.
     """
-    if accountant == "prv" and mechanism.noise_multiplier < PRV_FROM:
-        raise ConfigError(
-            f"[privacy] accountant = 'prv' needs a noise multiplier of at least {PRV_FROM}, got "
-            f"{mechanism.noise_multiplier:g}. Take accountant = 'rdp' or 'auto'."
-        )
+    check_accountant(accountant, mechanism.noise_multiplier)
     if mechanism.steps == 0:
         return Spent(0.0, delta, "rdp" if accountant == "auto" else accountant)
     if mechanism.noise_multiplier == 0:
@@ -82,19 +76,55 @@ def spent(mechanism: Mechanism, delta: float, accountant: str = "auto") -> Spent
     return min(found)
 
 
+def check_accountant(accountant: str, noise: float) -> None:
+    """Raise ``ConfigError`` if ``accountant`` cannot compute a noise multiplier of ``noise``."""
+    if accountant == "prv" and noise < PRV_FROM:
+        raise ConfigError(
+            f"[privacy] accountant = 'prv' needs a noise multiplier of at least {PRV_FROM}, got {noise:.3g}. "
+            "Take accountant = 'rdp' or 'auto'."
+        )
+
+
 def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "auto") -> float:
     """Return the least noise multiplier found whose ``steps`` spend at most ``epsilon``.
 
     Raises:
-        ConfigError: if no noise is large enough.
+        ConfigError: as ``enough_noise``.
     """
+    enough = enough_noise(epsilon, delta, rate, steps, accountant)
+    if accountant == "rdp" or enough < PRV_FROM:
+        return enough
+    low, high = PRV_FROM, enough
+    for _ in range(REFINEMENTS):
+        middle = (low + high) / 2
+        if _epsilon("prv", Mechanism(middle, rate, steps), delta) <= epsilon:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def enough_noise(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "auto") -> float:
+    """Return a noise multiplier whose ``steps`` spend at most ``epsilon`` by RDP: ``noise_for`` or more.
+
+    Raises:
+        ConfigError: if no noise is large enough, or so little is enough that ``accountant`` cannot
+        compute it.
+    """
+    found = _noise_by_rdp(epsilon, delta, rate, steps) if math.isfinite(epsilon) else 0.0
+    try:
+        check_accountant(accountant, found)
+    except ConfigError as error:
+        raise ConfigError(f"{error} The noise follows from epsilon = {epsilon:g}.") from error
+    return found
+
+
+def _noise_by_rdp(epsilon: float, delta: float, rate: float, steps: int) -> float:
     from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - seconds to import
 
-    if not math.isfinite(epsilon):
-        return 0.0
     try:
         with warnings.catch_warnings(action="ignore"):
-            enough = cast(
+            return cast(
                 float,
                 get_noise_multiplier(
                     target_epsilon=epsilon,
@@ -111,16 +141,6 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
             f"[privacy] epsilon = {epsilon:g} cannot be reached with {steps} steps at a sampling rate of "
             f"{rate:.3g}: {error}. Raise it, or train for fewer epochs."
         ) from error
-    if accountant == "rdp" or enough < PRV_FROM:
-        return enough
-    low, high = PRV_FROM, enough
-    for _ in range(REFINEMENTS):
-        middle = (low + high) / 2
-        if _epsilon("prv", Mechanism(middle, rate, steps), delta) <= epsilon:
-            high = middle
-        else:
-            low = middle
-    return high
 
 
 def _epsilon(accountant: str, mechanism: Mechanism, delta: float) -> float:

@@ -28,6 +28,14 @@ class Randomness(Protocol):
         """Begin ``epoch``."""
         ...
 
+    def state(self) -> Tensor | None:
+        """Return where the noise of the epoch is, for a resumed training; None where nobody may know."""
+        ...
+
+    def resume(self, state: Tensor | None) -> None:
+        """Take up the noise where it was in the epoch that was begun, if that is known."""
+        ...
+
     def coins(self, count: int, rate: float) -> IntArray:
         """Return those of ``count`` positions whose own coin of probability ``rate`` shows heads."""
         ...
@@ -48,9 +56,9 @@ def make_randomness(kind: str, streams: Streams) -> Randomness:
         ConfigError: if ``secure`` is asked for and the package cryptography is not installed.
     """
     if kind == "seeded":
-        return _Generators(lambda epoch: streams.seed(f"privacy/{epoch}"))
+        return _Generators(lambda epoch: streams.seed(f"privacy/{epoch}"), is_secret=False)
     if kind == "secret":
-        return _Generators(lambda _: secrets.randbits(63))
+        return _Generators(lambda _: secrets.randbits(63), is_secret=True)
     return _Cipher()
 
 
@@ -58,8 +66,8 @@ def make_randomness(kind: str, streams: Streams) -> Randomness:
 class _Generators:
     """Draws of the generators of NumPy and PyTorch, seeded for each epoch."""
 
-    def __init__(self, seed_of: Callable[[int], int]) -> None:
-        self._seed_of = seed_of
+    def __init__(self, seed_of: Callable[[int], int], *, is_secret: bool) -> None:
+        self._seed_of, self._is_secret = seed_of, is_secret
         self._rng = np.random.default_rng(0)
         self._noise = torch.Generator()
 
@@ -68,6 +76,13 @@ class _Generators:
         self._rng = np.random.default_rng(sampling)
         self._noise = torch.Generator(device)
         self._noise.manual_seed(int(noise.generate_state(1, np.uint64)[0] >> 1))
+
+    def state(self) -> Tensor | None:
+        return None if self._is_secret else self._noise.get_state()
+
+    def resume(self, state: Tensor | None) -> None:
+        if state is not None:
+            self._noise.set_state(state.cpu())
 
     def coins(self, count: int, rate: float) -> IntArray:
         return np.flatnonzero(self._rng.random(count) < rate)
@@ -99,6 +114,12 @@ class _Cipher:
         self._stream = Cipher(algorithms.AES256(os.urandom(32)), modes.CTR(os.urandom(16))).encryptor()
 
     def start(self, epoch: int, device: torch.device) -> None:
+        pass
+
+    def state(self) -> Tensor | None:
+        return None
+
+    def resume(self, state: Tensor | None) -> None:
         pass
 
     def coins(self, count: int, rate: float) -> IntArray:

@@ -19,15 +19,16 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from privoxel.arrays import IntArray
-from privoxel.errors import ConfigError
 from privoxel.gradients.batching import suggest_batch
 from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request, Signals
 from privoxel.seeding import torch_stream
 from privoxel.training.job import TrainingJob, TrainingSet
-from privoxel.training.private.accounting import Mechanism, Spent, noise_for, spent
+from privoxel.training.private.accounting import Spent, spent
 from privoxel.training.private.checks import check_model
+from privoxel.training.private.planning import plan
 from privoxel.training.private.randomness import Randomness, make_randomness
+from privoxel.training.private.wording import guarantee, noise_source
 from privoxel.training.reading import Reader
 from privoxel.training.steps import evaluate_but_drop, make_optimiser
 
@@ -58,15 +59,16 @@ class PrivateSteps:
 
         Raises:
             ModelError: if layers of the model couple scans.
-            ConfigError: if the batch is larger than the participants, or ε cannot be reached.
+            ConfigError: if the plan is refused (``planning.plan``).
         """
         assert job.privacy is not None  # noqa: S101 - the loop's choice
         check_model(model)
         self._model, self._set, self._job, self._privacy = model, training_set, job, job.privacy
         self._people = _scans_by_participant(training_set)
         self._reader = Reader(training_set, job)
-        self._epoch = self._number = 0
-        self.mechanism = plan(len(self._people), job)
+        self._moment = "example"
+        self._noise: Tensor | None = None
+        self.mechanism = plan(len(self._people), job.config, job.privacy)
         self._randomness = make_randomness(self._privacy.randomness, job.streams)
         self._optimiser = _NoisyOptimiser(
             make_optimiser(model, job.config),
@@ -90,14 +92,22 @@ class PrivateSteps:
         """Updates of one epoch: as many as it takes to draw each participant once on average."""
         return self.mechanism.steps // self._job.config.epochs
 
-    def batches(self, epoch: int) -> Iterator[IntArray]:
-        """Yield the rows of each update, of other numbers each time, and sometimes none."""
+    def batches(self, epoch: int, done: int = 0) -> Iterator[IntArray]:
+        """Yield the rows of each update, of other numbers each time, and sometimes none.
+
+        After an interruption secret coins and noise are drawn anew, which leaves what is accounted for as it
+        is: each update has its own, and what an abandoned one drew is in no weights that are kept.
+        """
         evaluate_but_drop(self._model)
-        self._epoch, self._number = epoch, 0
         self._randomness.start(epoch, torch.device(self._job.runtime.device))
-        for _ in range(self.steps_per_epoch):
+        if done:
+            self._randomness.resume(self._noise)
+        for number in range(self.steps_per_epoch):
             drawn = self._randomness.coins(len(self._people), self.mechanism.rate)
-            yield np.array([self._one_of(self._people[k]) for k in drawn], dtype=np.int64)
+            rows = np.array([self._one_of(self._people[k]) for k in drawn], dtype=np.int64)
+            if number >= done:
+                self._moment = f"{epoch}/{number}"
+                yield rows
 
     def update(self, rows: IntArray) -> Tensor:
         """Make one noisy step."""
@@ -108,7 +118,6 @@ class PrivateSteps:
             self._optimiser.signal_skip_step(number + 1 < len(parts))
             self._optimiser.step()
             self._optimiser.zero_grad()
-        self._number += 1
         return torch.cat(residuals)
 
     def finish(self, epoch: int) -> None:
@@ -123,7 +132,7 @@ class PrivateSteps:
         """Return what was spent by the end of ``epoch``, and by what."""
         bound = self.spent(epoch)
         return {
-            "guarantee": bound.wording,
+            "guarantee": guarantee(bound, self._privacy.randomness),
             "epsilon": f"{bound.epsilon:.6g}",
             "delta": f"{bound.delta:.6g}",
             "accountant": bound.accountant,
@@ -133,22 +142,23 @@ class PrivateSteps:
             "sampling_rate": f"{self.mechanism.rate:.6g}",
             "steps": str(self.steps_per_epoch * epoch),
             "randomness": self._privacy.randomness,
+            "noise": noise_source(self._privacy.randomness),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state."""
-        state: dict[str, Any] = self._optimiser.state_dict()
-        return state
+        """Return the optimiser's state, and that of seeded noise."""
+        return {"optimiser": self._optimiser.state_dict(), "noise": self._randomness.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the optimiser's state."""
-        self._optimiser.load_state_dict(state)
+        """Take up the optimiser's state, and that of seeded noise."""
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._noise = state["noise"]
 
     def _one_of(self, scans: IntArray) -> int:
         return int(scans[self._randomness.one_of(len(scans)) if len(scans) > 1 else 0])
 
     def _read(self, rows: IntArray) -> tuple[Tensor, Tensor]:
-        batch = self._reader.read(rows, f"{self._epoch}/{self._number}")
+        batch = self._reader.read(rows, self._moment)
         return batch.volumes, batch.ages
 
     def _loss(self, output: Tensor, ages: Tensor) -> Tensor:
@@ -191,28 +201,6 @@ class PrivateSteps:
             parameter.summed_grad = added if before is None else before + added  # type: ignore[attr-defined]
             parameter.grad_sample = parameter.new_zeros(0, *parameter.shape)  # type: ignore[attr-defined]
         return found.prediction.float() - ages
-
-
-def plan(participants: int, job: TrainingJob) -> Mechanism:
-    """Return sampling rate, number of steps and noise of a training on ``participants``.
-
-    Raises:
-        ConfigError: if the batch is larger than the participants, or ε cannot be reached.
-    """
-    config, privacy = job.config, job.privacy
-    assert privacy is not None  # noqa: S101 - the caller's choice
-    if config.batch_size > participants:
-        raise ConfigError(
-            f"[training] batch_size of a private training needs at most the {participants} participants "
-            f"trained on, got {config.batch_size}. Lower it."
-        )
-    rate = config.batch_size / participants
-    steps = config.epochs * math.ceil(participants / config.batch_size)
-    noise = privacy.noise_multiplier
-    if noise is None:
-        assert privacy.epsilon is not None  # noqa: S101 - one of the two is set
-        noise = noise_for(privacy.epsilon, privacy.delta, rate, steps, privacy.accountant)
-    return Mechanism(noise, rate, steps)
 
 
 def _scans_by_participant(training_set: TrainingSet) -> list[IntArray]:
