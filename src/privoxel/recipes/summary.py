@@ -1,11 +1,14 @@
 """Results on a terminal: one row an attack."""
 
 from rich.table import Table
+from rich.text import Text
 
 from privoxel.evaluation.results import AttackSummary, Metric, Results
 
 TRUE_POSITIVES = "tpr_at_fpr_0.05"
 WIDE = 78
+SHORTEST = 14
+"""Letters of a model's name that are always shown."""
 
 
 def summary_table(results: Results, *, width: int = WIDE) -> Table:
@@ -26,11 +29,19 @@ def summary_table(results: Results, *, width: int = WIDE) -> Table:
     for model in dict.fromkeys(row.model for row in results.summary):
         rows = [row for row in results.summary if row.model == model]
         table.add_section()
-        table.add_row(f"[bold]{model}[/bold] ({_targets(rows[0])})")
-        for row in rows:
-            cells = _cells(row, results.verdict.primary_attack, is_wide=is_wide)
+        lines = [_cells(row, results.verdict.primary_attack, is_wide=is_wide) for row in rows]
+        room = max(len(cells[0]) for cells in lines)
+        table.add_row(_heading(model, f" ({_targets(rows[0])})", room))
+        for cells in lines:
             table.add_row(*(cells if has_paper else cells[:-1]))
     return table
+
+
+def _heading(model: str, count: str, room: int) -> Text:
+    """Return the model's line, the end of its name where it is wider than its attacks' names and numbers."""
+    most = max(room - len(count), SHORTEST)
+    shown = model if len(model) <= most else f"…{model[1 - most :]}"
+    return Text.assemble((shown, "bold"), count)
 
 
 def _targets(row: AttackSummary) -> str:
