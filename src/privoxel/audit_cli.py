@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from privoxel.cli_options import (
-    FINDING,
     AsJson,
     Jobs,
     Memory,
@@ -17,6 +16,7 @@ from privoxel.cli_options import (
     Seed,
     Verbose,
     fresh_folder,
+    gate,
     log_to_terminal,
     print_outcome,
     progress_bars,
@@ -26,7 +26,6 @@ from privoxel.errors import ConfigError
 
 if TYPE_CHECKING:
     from privoxel.config import SignalConfig
-    from privoxel.recipes.audit import Outcome
 
 
 class Voxels(StrEnum):
@@ -222,7 +221,7 @@ def audit_command(
     outcome = audit_given(given, folder, options)
     print_outcome(outcome, as_json=as_json)
     if fail_above is not None:
-        _gate(outcome, fail_above)
+        gate(outcome, fail_above)
 
 
 def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:
@@ -247,14 +246,3 @@ def _signals(memory: str | None) -> "SignalConfig":
         raise ConfigError(
             f"--memory needs a size such as 512MiB or 4GiB, got {memory!r}. Correct it."
         ) from error
-
-
-def _gate(outcome: "Outcome", limit: float) -> None:
-    """Exit 1 if the AUC's interval lies above ``limit``, 2 if there is no verdict to go by."""
-    verdict = outcome.results.verdict
-    if verdict.outcome == "refused":
-        raise ConfigError(
-            f"--fail-above needs a verdict, got a refusal: {verdict.reasons[0]}. Mend the table first."
-        )
-    if verdict.auc is not None and verdict.auc.low is not None and verdict.auc.low > limit:
-        raise typer.Exit(FINDING)

@@ -197,9 +197,7 @@ class _Reader:
         """Report lists and mappings of records."""
         for held, where in self._lists.values():
             records = [record for record in map(record_of, held.items) if record is not None]
-            rows = [
-                {name: plain(self.window, value) for name, value in record.items()} for record in records
-            ]
+            rows = [{name: plain(self.window, value) for name, value in record.items()} for record in records]
             scan_records(rows, held.count, self.collector, where)
         self._lists = {}
 
