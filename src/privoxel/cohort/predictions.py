@@ -100,7 +100,7 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
     if columns or (problems and not skip_bad):
         footer = "" if columns else "Continue with the rest by --skip-bad."
         title = f"The table {path.name} cannot be used"
-        raise ProblemsError(title, [*columns, *one_of_many(problems, path.name)], footer)
+        raise ProblemsError(title, [*columns, *one_of_many(problems)], footer)
     check_groups(path.name, [line.state for line in lines], left_out=len(problems))
     sd = np.array([line.sd for line in lines]) if "sd" in table.columns else None
     covariates = Covariates(

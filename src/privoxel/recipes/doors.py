@@ -21,8 +21,9 @@ from privoxel.models.predictor import FileFormat, Predictor, file_format
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
 from privoxel.recipes.predictions import audit_predictions
-from privoxel.recipes.queried import brought_predictor, brought_tabular
+from privoxel.recipes.queried import brought_predictor
 from privoxel.recipes.runs import new_folder
+from privoxel.recipes.tabular import FeatureReader, brought_tabular
 
 if TYPE_CHECKING:
     from privoxel.models.adapted import WhiteBox
@@ -128,10 +129,10 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
         )
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
-        table = load_features(given.cohort, skip_bad=options.skip_bad)
+        reader = FeatureReader(predictor, name, given.features)
         sources = Sources(given.cohort, given.members, given.non_members)
-        grouped = load_grouped(sources, _Loaded(table.cohort), skip_bad=options.skip_bad)
-        return brought_tabular(predictor, table, grouped, name, features=given.features)
+        grouped = load_grouped(sources, reader, skip_bad=options.skip_bad)
+        return brought_tabular(predictor, reader.table, grouped, name, reader.columns)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
     return brought_predictor(predictor, grouped, name, stability=given.stability)
 
@@ -291,12 +292,13 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     place: Path | None = None
     if isinstance(cohort, str | Path):
         place = Path(cohort)
-        cohort = _read(place, predictor, skip_bad=options.skip_bad)
-    found = cohort
+        cohort = _read(place, predictor)
+    reader = FeatureReader(predictor, title)
+    found = reader.keep(cohort) if isinstance(cohort, FeatureTable) else cohort
     scans = found.cohort if isinstance(found, FeatureTable) else found
     grouped = _grouped(scans, members, non_members, place, skip_bad=options.skip_bad)
     if isinstance(found, FeatureTable):
-        brought = brought_tabular(predictor, found, grouped, title)
+        brought = brought_tabular(predictor, found, grouped, title, reader.columns)
     else:
         brought = brought_predictor(predictor, grouped, title, stability=stability)
     return audit_brought(brought, folder, options)
@@ -337,12 +339,13 @@ def _brought_network(
     return brought_white_box(box, grouped, title, signals=options.signals, runtime=options.runtime)
 
 
-def _read(place: Path, predictor: Predictor, *, skip_bad: bool) -> Cohort | FeatureTable:
+def _read(place: Path, predictor: Predictor) -> Cohort | FeatureTable:
+    """Return what can be used of a cohort; its problems are judged once it is known who is a member."""
     if is_feature_table(place):
-        return load_features(place, skip_bad=skip_bad)
+        return load_features(place, skip_bad=True)
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    return load_cohort(place, grid=grid_for(predictor.input_shape, None), skip_bad=skip_bad)
+    return load_cohort(place, grid=grid_for(predictor.input_shape, None), skip_bad=True)
 
 
 def _grouped(
@@ -357,7 +360,7 @@ def _grouped(
     if members is None or isinstance(members, Path):
         sources = Sources(place or Path(), members, non_members)
         return load_grouped(sources, _Loaded(cohort), skip_bad=skip_bad)
-    return group_by_ids(cohort, members, non_members)
+    return group_by_ids(cohort, members, non_members, skip_bad=skip_bad)
 
 
 def _as_path(given: Any) -> Any:
