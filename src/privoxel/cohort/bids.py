@@ -20,6 +20,7 @@ from privoxel.cohort.images import (
     one_each,
     plain_files,
 )
+from privoxel.cohort.links import link_fault
 from privoxel.cohort.nifti import SPACES, NiftiSource, header_fault
 from privoxel.cohort.preprocess import Normalise, history_of
 from privoxel.cohort.tables import (
@@ -39,7 +40,6 @@ from privoxel.cohort.tables import (
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 NO_FILTER: Mapping[str, Sequence[str]] = {}
-ANNEX = "/.git/annex/objects/"
 SKIP_HINT = "Continue with the rest by --skip-bad (skip_bad=True)."
 
 
@@ -119,18 +119,11 @@ def _inside(found: Found, folder: Path, root: Path | None) -> Found:
     allowed = [place.resolve() for place in (folder, table.parent, *([root] if root else []))]
     kept = Found(problems=found.problems)
     for entry in found.entries:
-        try:
-            file = entry.path.resolve()
-        except (OSError, RuntimeError):
-            kept.blame(entry.place, "is a link that leads in a circle", "Remove it", entry.scan.participant)
-            continue
-        if ANNEX in file.as_posix() or any(file.is_relative_to(place) for place in allowed):
+        fault = link_fault(entry.path, allowed)
+        if fault is None:
             kept.entries.append(entry)
-            continue
-        what = "is a link that leads out of the dataset"
-        kept.blame(
-            entry.place, what, "Name the folder it may lead to with --root DIR", entry.scan.participant
-        )
+        else:
+            kept.blame(entry.place, fault.what, fault.remedy, entry.scan.participant)
     return kept
 
 
