@@ -18,7 +18,8 @@ from privoxel.errors import ConfigError, ModelError, ProblemsError
 from privoxel.evaluation.results import Results
 from privoxel.models.predictor import FileFormat
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import Given, grid_for, name_of, open_door, open_predictor
+from privoxel.recipes.doors import grid_for, name_of, open_door, open_predictor
+from privoxel.recipes.given import Given
 from privoxel.recipes.tabular import note_on_missing
 from tests.brought_models import write_linear_onnx, write_onnx
 from tests.conftest import ArrayVolumes, make_cohort
@@ -358,6 +359,7 @@ def test_columns_that_are_missing_in_turn_are_warned_of():
     ("given", "message"),
     [
         (Given("w.pt"), "needs the network that its weights belong to"),
+        (Given("older.pt"), "needs the network that its weights belong to"),
         (Given("x.txt.gz"), "needs to be ONNX, TorchScript"),
         (Given("missing.onnx"), "needs a file, got missing.onnx"),
     ],
@@ -367,6 +369,7 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
 
     monkeypatch.chdir(tmp_path)
     torch.save({"a": torch.zeros(2)}, "w.pt")
+    torch.save({"a": torch.zeros(2)}, "older.pt", _use_new_zipfile_serialization=False)
     write_lines(tmp_path / "x.txt.gz", "nothing")
     with pytest.raises(ModelError, match=message):
         open_predictor(given)
@@ -377,6 +380,9 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
     [
         (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who is a member"),
         (("m.onnx",), "An audit of m needs people, got no --cohort"),
+        (("missing.tsv",), "missing.tsv: is not there. Correct the path"),
+        (("p.tsv.gz",), "needs to be text, got .gz. Unpack it to p.tsv."),
+        (("p.xlsx",), "Save it as .tsv or .csv"),
         (("a.b:c", "--cohort", "bids"), "needs a module that can be imported"),
         (("m.onnx", "--cohort", "bids", "--memory", "much"), "--memory needs a size"),
     ],
@@ -385,6 +391,32 @@ def test_wrong_use_is_answered_with_what_to_do(monkeypatch, tmp_path, capsys, ar
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "audit", *arguments, "-q") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_table_that_is_no_cohort_is_told_from_one_before_anyone_is_asked(tmp_path, by_name):
+    people = "participant_id,age,member,predicted_age"
+    predictions = write_lines(tmp_path / "p.csv", people, "a,60,1,61", "b,61,0,60")
+    skops.io.dump(by_name, tmp_path / "m.skops")
+    given = Given(str(tmp_path / "m.skops"), cohort=predictions)
+    with pytest.raises(ConfigError, match=r"got p\.csv, a table of predictions\. Give it alone"):
+        open_door(given, QUICK)
+    bare = write_lines(tmp_path / "b.csv", "participant_id,age,member", "a,60,1", "b,61,0")
+    with pytest.raises(ConfigError, match=r"needs scans .a column 'path'. or features"):
+        open_door(replace(given, cohort=bare), QUICK)
+
+
+def test_a_model_of_scans_is_not_asked_about_a_table_of_features(tmp_path):
+    asked = []
+
+    def of_scans(batch):
+        asked.append(batch)
+        return batch[:, 0, 0, 0, 0]
+
+    path = write_cells(tmp_path / "v.csv", lambda _: None)
+    with pytest.raises(ConfigError, match="column 'path' names their files"):
+        privoxel.audit(of_scans, path, output=tmp_path / "run", options=QUICK)
+    assert [batch.any() for batch in asked] == [False]
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_grid_follows_from_what_the_model_states():

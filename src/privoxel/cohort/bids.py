@@ -35,6 +35,7 @@ from privoxel.cohort.tables import (
     parse_age,
     read_table,
     sex_of,
+    site_of,
     table_entries,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
@@ -313,4 +314,4 @@ def add_image(
     except CohortError as error:
         found.blame(place, str(error), AGE_REMEDY, scan.participant)
         return
-    found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, person.row.get("site")))
+    found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, site_of(person.row)))

@@ -17,7 +17,17 @@ from privoxel.arrays import BoolArray, FloatArray
 from privoxel.cohort.base import Cohort, Covariates, Grid, NoVolumes, ScanId
 from privoxel.cohort.columns import check_required, one_of_many
 from privoxel.cohort.predictions import ALIASES
-from privoxel.cohort.tables import AGE_REMEDY, Row, age_unit_problem, label, parse_age, read_table, sex_of
+from privoxel.cohort.tables import (
+    AGE_REMEDY,
+    Row,
+    age_unit_problem,
+    id_fault,
+    label,
+    parse_age,
+    read_table,
+    sex_of,
+    site_of,
+)
 from privoxel.errors import CohortError, ConfigError, Problem, ProblemsError
 
 ABOUT_PEOPLE = frozenset(
@@ -119,7 +129,7 @@ def _fault_of(scan: ScanId, seen: set[ScanId]) -> tuple[str, str] | None:
     if scan in seen:
         what = "has the same participant and session as another line"
         return what, "Tell them apart by a session column, or keep one"
-    return None
+    return id_fault(scan)
 
 
 def _table(
@@ -144,7 +154,7 @@ def _table(
         tuple(scan for _, scan, _, _ in kept),
         np.array([age for _, _, age, _ in kept]),
         np.array([sex for *_, sex in kept], dtype=np.str_),
-        np.array([row.get("site") for row, *_ in kept], dtype=np.str_),
+        np.array([site_of(row) for row, *_ in kept], dtype=np.str_),
     )
     digest = hashlib.sha256("\0".join(names).encode() + values.tobytes()).hexdigest()
     nowhere = Grid((0, 0, 0), 0.0, (0.0, 0.0, 0.0))
@@ -170,8 +180,27 @@ def _number(text: str) -> float | None:
 
 
 def is_feature_table(path: Path) -> bool:
-    """Return whether ``path`` is a table that names no image files."""
-    return path.is_file() and "path" not in read_table(path, ()).columns
+    """Return whether ``path`` is a table that names no image files.
+
+    Raises:
+        ConfigError: if it is a table of predictions, or of nothing but people.
+    """
+    if not path.is_file():
+        return False
+    columns = read_table(path, (), keep=()).columns
+    if "path" in columns:
+        return False
+    if set(columns) - ABOUT_PEOPLE - {"sd"}:
+        return True
+    if "predicted_age" in columns:
+        raise ConfigError(
+            f"--cohort needs scans or features, got {path.name}, a table of predictions. Give it alone: "
+            f"privoxel audit {path.name}."
+        )
+    raise ConfigError(
+        f"--cohort needs scans (a column 'path') or features beside the people, got {path.name} with "
+        f"{', '.join(columns) or 'no columns'}. Add them."
+    )
 
 
 def choose_columns(
@@ -198,6 +227,8 @@ def choose_columns(
         ]
     else:
         chosen = [name.lower() for name in named] if named is not None else list(have)
+    if not have:
+        raise ConfigError("The model needs columns of numbers, got a table with none. Add the features.")
     absent = [name for name in chosen if name not in have]
     if absent or not chosen:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""

@@ -23,9 +23,11 @@ from privoxel.cohort.tables import (
     Row,
     Table,
     age_unit_problem,
+    id_fault,
     label,
     read_table,
     sex_of,
+    site_of,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
 
@@ -107,7 +109,7 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
         tuple(line.scan for line in lines),
         np.array([line.age for line in lines]),
         np.array([sexes[line.row.line] for line in lines], dtype=np.str_),
-        np.array([line.row.get("site") for line in lines], dtype=np.str_),
+        np.array([site_of(line.row) for line in lines], dtype=np.str_),
     )
     prediction = np.array([line.prediction for line in lines])
     return Predictions(
@@ -131,7 +133,7 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
             f"has a column 'sex' with codes that differ between studies ({shown})",
             "Write F and M, and n/a where it is not known",
         )
-    sites = {row.get("site") for row in table.rows} - {""}
+    sites = {site_of(row) for row in table.rows} - {""}
     if len(sites) > MOST_SITES and len(sites) > len(table.rows) / 4:
         yield Problem(
             place,
@@ -160,6 +162,10 @@ def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | N
     participant = label(row.get("participant_id"), "sub")
     if not participant:
         faults.append(("has no participant_id", "Name the participant"))
+    scan = ScanId(participant, label(row.get("session") or row.get("session_id"), "ses"))
+    outside = id_fault(scan)
+    if outside:
+        faults.append(outside)
     state = MEMBER_WORDS.get(row.get("member").lower())
     if state is None:
         faults.append(
@@ -176,8 +182,7 @@ def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | N
         faults.append(("has an sd that is not a positive number", "Give it in years, or remove the column"))
     if faults or age is None or prediction is None or state is None:
         return None
-    session = label(row.get("session") or row.get("session_id"), "ses")
-    return _Line(row, ScanId(participant, session), age, prediction, sd or np.nan, state)
+    return _Line(row, scan, age, prediction, sd or np.nan, state)
 
 
 def _age(text: str, faults: list[tuple[str, str]]) -> float | None:

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
-from privoxel.errors import CohortError, Problem, ProblemsError
+from privoxel.errors import CohortError, Problem, ProblemsError, printable
 
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
 OLDEST = 120.0
@@ -27,6 +27,7 @@ PREFIX = re.compile(r"^(?P<letters>[a-z]+[0-9]?_?)(?=sub-)")
 ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
 SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
+ID_REMEDY = "Name the person by letters and digits in the columns participant_id and session"
 AGE_REMEDY = f"Give the age in years (0-{OLDEST:g}), or leave the scan out with --skip-bad"
 
 
@@ -102,8 +103,14 @@ def read_table(path: Path, required: Sequence[str], *, keep: Collection[str] | N
     except (OSError, UnicodeDecodeError, csv.Error, CohortError) as error:
         if isinstance(error, ProblemsError):
             raise
-        what = str(error) if isinstance(error, CohortError) else f"cannot be read ({type(error).__name__})"
-        problem = Problem(path.name, what, "Save it as UTF-8 text, one line a row")
+        if isinstance(error, FileNotFoundError):
+            problem = Problem(str(path), "is not there", "Correct the path")
+        elif isinstance(error, OSError):
+            problem = Problem(path.name, f"cannot be opened ({error.strerror or error})", "Make it readable")
+        else:
+            is_told = isinstance(error, CohortError)
+            what = str(error) if is_told else f"cannot be read ({type(error).__name__})"
+            problem = Problem(path.name, what, "Save it as UTF-8 text, one line a row")
         raise ProblemsError("A table cannot be used", [problem]) from error
 
 
@@ -243,8 +250,33 @@ def _some(values: Iterable[str]) -> str:
 
 
 def label(text: str, entity: str) -> str:
-    """Return a BIDS label without its prefix: "sub-007" and "007" are the same participant."""
-    return text.strip().removeprefix(f"{entity}-")
+    """Return a BIDS label without its prefix: "sub-007" and "007" are the same participant.
+
+    Control characters, which a terminal would obey, stand as their escapes.
+    """
+    return printable(text.strip().removeprefix(f"{entity}-"))
+
+
+def id_fault(scan: ScanId) -> tuple[str, str] | None:
+    """Return what is wrong if an id leads to another folder, as scripts may take it, and what to do.
+
+    >>> id_fault(ScanId("../7", ""))[0], id_fault(ScanId("NDAR..7", ""))
+    ('has an id that is a path to another folder', None)
+    """
+    for text in (scan.participant, scan.session):
+        if leaves_folder(text):
+            return "has an id that is a path to another folder", ID_REMEDY
+    return None
+
+
+def leaves_folder(text: str) -> bool:
+    """Return whether a text, taken as a path, would lead out of the folder it is put in."""
+    return text.startswith("/") or ".." in text.replace("\\", "/").split("/")
+
+
+def site_of(row: Row) -> str:
+    """Return the site of a line, with control characters as their escapes."""
+    return printable(row.get("site"))
 
 
 def entities_of(name: str) -> dict[str, str]:
@@ -292,6 +324,10 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
         found.blame(place, "has no path", "Give the file, or remove the line")
         return
     scan = scan_of(row, written)
+    fault = id_fault(scan)
+    if fault is not None:
+        found.blame(place, *fault, scan.participant)
+        return
     try:
         file = (allowed[0] / written).resolve()
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links that lead in a circle
@@ -310,13 +346,17 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
     except CohortError as error:
         found.blame(written, f"{error} ({place})", AGE_REMEDY, scan.participant)
         return
-    found.entries.append(Entry(scan, file, written, age, sex, row.get("site")))
+    found.entries.append(Entry(scan, file, written, age, sex, site_of(row)))
 
 
 def scan_of(row: Row, written: str) -> ScanId:
-    """Return whose scan a line is of, by its columns, else by the entities of the path ``written`` in it."""
+    """Return whose scan a line is of, by its columns, else by the entities of the path ``written`` in it.
+
+    A path without entities stands for the person; one that leads elsewhere does by its file's name alone.
+    """
     entities = entities_of(Path(written).name)
-    participant = row.get("participant_id") or entities.get("sub", "") or written
+    unnamed = Path(written).name if leaves_folder(written) else written
+    participant = row.get("participant_id") or entities.get("sub", "") or unnamed
     session = row.get("session") or row.get("session_id") or entities.get("ses", "")
     return ScanId(label(participant, "sub"), label(session, "ses"), entities.get("rec", ""))
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, final
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
 from privoxel.cohort.memberships import Grouped, Sources, group_by_ids, load_grouped
-from privoxel.cohort.preprocess import Normalise
 from privoxel.errors import ConfigError, ModelError
 from privoxel.executor import usable_cores
 from privoxel.models.callables import is_reference, load_reference, predictor_of
 from privoxel.models.predictor import FileFormat, Predictor, file_format
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
+from privoxel.recipes.given import Given, refuse_beside_predictions, refuse_packed
 from privoxel.recipes.predictions import audit_predictions
 from privoxel.recipes.queried import brought_predictor
 from privoxel.recipes.runs import new_folder
@@ -28,43 +28,8 @@ from privoxel.recipes.tabular import FeatureReader, brought_tabular
 if TYPE_CHECKING:
     from privoxel.models.adapted import WhiteBox
 
-TABLES = (".tsv", ".csv", ".txt")
 RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
 """Voxel sizes (mm) whose grids are tried against the input that a model states; the first is the default."""
-
-
-@final
-@dataclass(frozen=True)
-class Given:
-    """What somebody brings to ``privoxel audit``.
-
-    ``model``: a table of predictions, a model's file or folder, or ``package.module:name``. ``cohort``: BIDS
-    folder, table of volumes or table of features. ``members``, ``non_members``: lists of ids or folders.
-    ``root``: a further folder in which a table's paths may lie. ``resolution``: edge of the voxels of the
-    model's grid, mm; None where the model states its input, else 2. ``normalise``: voxels of the z-score.
-    ``target``: which of several outputs is the age. ``features``: columns that a tabular model reads.
-    ``stability``: ask about moved copies too. ``black_box``: do not look inside. ``trust_pickle``: load a
-    pickle, which can run any code. ``weights``: of a network that is looked into.
-    """
-
-    model: str
-    cohort: Path | None = None
-    members: Path | None = None
-    non_members: Path | None = None
-    root: Path | None = None
-    resolution: float | None = None
-    normalise: Normalise = "all"
-    target: int | None = None
-    features: tuple[str, ...] = ()
-    stability: bool = False
-    black_box: bool = False
-    trust_pickle: bool = False
-    weights: Path | None = None
-
-    @property
-    def is_predictions(self) -> bool:
-        """Whether a table of predictions was given."""
-        return Path(self.model).suffix.lower() in TABLES
 
 
 def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
@@ -73,8 +38,9 @@ def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
     Raises:
         PrivoxelError: for anything that cannot be used.
     """
+    refuse_packed(given.model)
     if given.is_predictions:
-        _refuse_beside_predictions(given)
+        refuse_beside_predictions(given)
         return audit_predictions(Path(given.model), output, options)
     if is_white_box(given):
         options = _with_runtime(options)
@@ -89,23 +55,6 @@ def _with_runtime(options: BroughtAudit) -> BroughtAudit:
     if options.runtime != Runtime():
         return options
     return replace(options, runtime=choose_runtime(TrainingConfig(threads=options.workers)))
-
-
-def _refuse_beside_predictions(given: Given) -> None:
-    """Raise ``ConfigError`` for options that a table of predictions has no use for."""
-    named = {
-        "--cohort": given.cohort,
-        "--members": given.members,
-        "--non-members": given.non_members,
-        "--weights": given.weights,
-        "--features": given.features,
-    }
-    idle = [option for option, value in named.items() if value]
-    if idle:
-        raise ConfigError(
-            f"A table of predictions says by itself who is a member and what the model said, got "
-            f"{', '.join(idle)}. Drop that, or give the model instead of the table."
-        )
 
 
 def open_door(given: Given, options: BroughtAudit) -> Brought:
@@ -187,8 +136,8 @@ def open_predictor(given: Given) -> Predictor:
         return load_estimator(path, form, trust_pickle=given.trust_pickle, target=given.target)
     if form is FileFormat.WEIGHTS:
         raise ModelError(
-            f"{path.name} needs the network that its weights belong to, got weights alone. Give "
-            f"package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
+            f"{path.name} needs the network that its weights belong to, got weights alone (or pickled). "
+            f"Give package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
         )
     raise ModelError(
         f"{path.name} needs to be ONNX, TorchScript, an exported program (.pt2), skops, or a table of "

@@ -12,7 +12,7 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.features import FeatureTable, choose_columns, load_features
 from privoxel.cohort.memberships import Grouped
 from privoxel.cohort.splits import EXCLUDED, MEMBER
-from privoxel.errors import ModelError
+from privoxel.errors import ConfigError, ModelError
 from privoxel.evaluation.balance import NOTABLE, categorical_difference
 from privoxel.models.predictor import Predictor
 from privoxel.recipes.brought import Brought
@@ -38,7 +38,25 @@ def columns_read(
             f"{name} needs inputs of {len(shape)} axes, got a table of features (2 axes). Give it scans."
         )
     named = getattr(predictor, "columns", None)
-    return choose_columns(table, features, named, None if shape is None else shape[1])
+    columns = choose_columns(table, features, named, None if shape is None else shape[1])
+    if shape is None:
+        _try(predictor, len(columns), name)
+    return columns
+
+
+def _try(predictor: Predictor, columns: int, name: str) -> None:
+    """Ask about one made-up line, so that a model of scans fails before anybody's line is read.
+
+    Raises:
+        ConfigError: if the model has no answer.
+    """
+    try:
+        predictor.predict(np.zeros((1, columns)))
+    except ModelError as error:
+        raise ConfigError(
+            f"{name} needs to run on a line of {columns} features, got an error. If it reads scans, --cohort "
+            f"needs a BIDS folder, or a table whose column 'path' names their files. It said: {error}"
+        ) from error
 
 
 @final
