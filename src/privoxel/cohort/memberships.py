@@ -89,11 +89,13 @@ class Sources:
     ``cohort``: BIDS folder, folder of images or table; None where ``members`` and ``non_members`` are the
     folders with the scans. ``members``, ``non_members``: lists (text, table, JSON) or folders. Without either
     the cohort's table needs a column ``member``; with ``members`` alone everyone else is a non-member.
+    ``members_only``: do without non-members.
     """
 
     cohort: Path | None = None
     members: Path | None = None
     non_members: Path | None = None
+    members_only: bool = False
 
 
 class CohortLoader(Protocol):
@@ -142,7 +144,7 @@ def load_grouped(sources: Sources, load: CohortLoader, *, skip_bad: bool = False
         footer = "" if members else MEMBERS_HINT
         title = f"Cohort {sources.cohort.name} does not say who is a member"
         raise ProblemsError(title, one_of_many([*faults, *cohort.problems]), footer)
-    return group(cohort, *given, skip_bad=skip_bad)
+    return group(cohort, *given, skip_bad=skip_bad, members_only=sources.members_only)
 
 
 def _read_lists(
@@ -160,9 +162,16 @@ def _read_lists(
 
 
 def group(
-    cohort: Cohort, members: Listed, non_members: Listed | None = None, *, skip_bad: bool = False
+    cohort: Cohort,
+    members: Listed,
+    non_members: Listed | None = None,
+    *,
+    skip_bad: bool = False,
+    members_only: bool = False,
 ) -> Grouped:
     """Return ``cohort`` with the states that lists give; ``cohort.problems`` count as problems too.
+
+    With ``members_only`` nobody else is needed.
 
     Raises:
         ProblemsError: with everything that is wrong, unless ``skip_bad``.
@@ -171,7 +180,7 @@ def group(
     unusable = {problem.participant for problem in cohort.problems if problem.participant}
     found = assign(cohort.covariates.participants, members, non_members, unusable=unusable)
     _refuse(f"Cohort {cohort.name}", [*cohort.problems, *found.problems], skip_bad=skip_bad)
-    return _grouped(cohort, found, members.place)
+    return _grouped(cohort, found, members.place, members_only=members_only)
 
 
 def group_by_ids(
@@ -334,9 +343,10 @@ def _refuse(name: str, problems: Sequence[Problem], *, skip_bad: bool) -> None:
         raise ProblemsError(f"{name} cannot be used as given", one_of_many(problems), SKIP_HINT)
 
 
-def _grouped(cohort: Cohort, found: Assigned, place: str) -> Grouped:
+def _grouped(cohort: Cohort, found: Assigned, place: str, *, members_only: bool = False) -> Grouped:
     result = Grouped(cohort, found.states, found.notes)
-    check_groups(place, result.scan_states.tolist(), left_out=len(found.problems))
+    states, left_out = result.scan_states.tolist(), len(found.problems)
+    check_groups(place, states, left_out=left_out, members_only=members_only)
     return result
 
 

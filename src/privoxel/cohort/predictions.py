@@ -81,12 +81,13 @@ class _Line(NamedTuple):
     state: int
 
 
-def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
+def load_predictions(path: Path, *, skip_bad: bool = False, members_only: bool = False) -> Predictions:
     """Return the predictions of a comma-, semicolon- or tab-separated table.
 
     Args:
         path: the table.
         skip_bad: leave out faulty lines instead of refusing the table; faults of whole columns still count.
+        members_only: do without non-members.
 
     Raises:
         CohortError: if there are members but nobody else, or the other way round.
@@ -103,7 +104,8 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
         footer = "" if columns else "Continue with the rest by --skip-bad."
         title = f"The table {path.name} cannot be used"
         raise ProblemsError(title, [*columns, *one_of_many(problems)], footer)
-    check_groups(path.name, [line.state for line in lines], left_out=len(problems))
+    states = [line.state for line in lines]
+    check_groups(path.name, states, left_out=len(problems), members_only=members_only)
     sd = np.array([line.sd for line in lines]) if "sd" in table.columns else None
     covariates = Covariates(
         tuple(line.scan for line in lines),
@@ -237,10 +239,13 @@ def _without_repeats(place: str, lines: Sequence[_Line]) -> tuple[list[_Line], l
     return kept, problems
 
 
-def check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
-    """Raise ``CohortError`` if ``states`` of scans lack members or non-members; ``place`` gave them."""
+def check_groups(place: str, states: Sequence[int], *, left_out: int, members_only: bool = False) -> None:
+    """Raise ``CohortError`` if ``states`` of scans lack members or non-members; ``place`` gave them.
+
+    With ``members_only`` nobody else is needed.
+    """
     members, others = states.count(MEMBER), states.count(NON_MEMBER)
-    if members and others:
+    if members and (others or members_only):
         return
     rest = f" ({left_out} faulty lines left out)" if left_out else ""
     found = f"{members} member scans and {others} non-member scans{rest}"
@@ -249,7 +254,8 @@ def check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
             f"{place} needs people whom the model was not trained on, got {found}. An attack is judged by "
             "how well it tells the two apart; of members alone any model looks the same, so no verdict is "
             "given. Add scans of people of the same scanners and ages who were never trained on (about 100 "
-            "or more). Until then `privoxel scan MODEL` looks for training records inside the released file."
+            "or more). Until then --members-only says which members are fitted unlike others of their age, "
+            "and `privoxel scan MODEL` looks for training records inside the released file."
         )
     raise CohortError(
         f"{place} needs members, people whom the model was trained on, got {found}. Write 1 in the column "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
 from privoxel.cohort.memberships import Grouped, Sources, group_by_ids, load_grouped
+from privoxel.cohort.predictions import load_predictions
 from privoxel.errors import ConfigError, ModelError
 from privoxel.executor import usable_cores
 from privoxel.models.callables import is_reference, load_reference, predictor_of
@@ -20,7 +21,8 @@ from privoxel.models.predictor import FileFormat, Predictor, file_format
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
 from privoxel.recipes.given import Given, refuse_beside_predictions, refuse_packed
-from privoxel.recipes.predictions import audit_predictions
+from privoxel.recipes.members_only import MembersChecked, check_members
+from privoxel.recipes.predictions import brought_predictions
 from privoxel.recipes.queried import brought_predictor
 from privoxel.recipes.runs import new_folder
 from privoxel.recipes.tabular import FeatureReader, brought_tabular
@@ -38,13 +40,20 @@ def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
     Raises:
         PrivoxelError: for anything that cannot be used.
     """
-    refuse_packed(given.model)
-    if given.is_predictions:
-        refuse_beside_predictions(given)
-        return audit_predictions(Path(given.model), output, options)
     if is_white_box(given):
         options = _with_runtime(options)
     return audit_brought(open_door(given, options), output, options)
+
+
+def check_given(given: Given, output: Path, options: BroughtAudit) -> MembersChecked:
+    """Check the members of what was given, without non-members, in the folder ``output``.
+
+    Raises:
+        PrivoxelError: for anything that cannot be used.
+    """
+    if is_white_box(given):
+        options = _with_runtime(options)
+    return check_members(open_door(given, options), output, options)
 
 
 def _with_runtime(options: BroughtAudit) -> BroughtAudit:
@@ -63,6 +72,12 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
     Raises:
         PrivoxelError: for a model or cohort that cannot be used.
     """
+    refuse_packed(given.model)
+    if given.is_predictions:
+        refuse_beside_predictions(given)
+        path = Path(given.model)
+        table = load_predictions(path, skip_bad=options.skip_bad, members_only=given.members_only)
+        return brought_predictions(path.name, table)
     name = name_of(given.model)
     if given.cohort is None and not (given.members and given.non_members):
         raise ConfigError(
@@ -79,7 +94,7 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
         reader = FeatureReader(predictor, name, given.features)
-        sources = Sources(given.cohort, given.members, given.non_members)
+        sources = _sources(given)
         grouped = load_grouped(sources, reader, skip_bad=options.skip_bad)
         return brought_tabular(predictor, reader.table, grouped, name, reader.columns)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
@@ -108,8 +123,11 @@ def load_scans(given: Given, grid: Grid, options: BroughtAudit) -> Grouped:
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
     load = partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root)
-    sources = Sources(given.cohort, given.members, given.non_members)
-    return load_grouped(sources, load, skip_bad=options.skip_bad)
+    return load_grouped(_sources(given), load, skip_bad=options.skip_bad)
+
+
+def _sources(given: Given) -> Sources:
+    return Sources(given.cohort, given.members, given.non_members, given.members_only)
 
 
 def open_predictor(given: Given) -> Predictor:

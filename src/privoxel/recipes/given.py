@@ -23,7 +23,8 @@ class Given:
     model's grid, mm; None where the model states its input, else 2. ``normalise``: voxels of the z-score.
     ``target``: which of several outputs is the age. ``features``: columns that a tabular model reads.
     ``stability``: ask about moved copies too. ``black_box``: do not look inside. ``trust_pickle``: load a
-    pickle, which can run any code. ``weights``: of a network that is looked into.
+    pickle, which can run any code. ``weights``: of a network that is looked into. ``members_only``: there are
+    no non-members.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Given:
     black_box: bool = False
     trust_pickle: bool = False
     weights: Path | None = None
+    members_only: bool = False
 
     @property
     def is_predictions(self) -> bool:
