@@ -15,6 +15,7 @@ from privoxel.recipes.doors import check_given
 from privoxel.recipes.given import Given
 from tests.niftis import write_lines
 from tests.recipes.commands import call
+from tests.recipes.test_doors import write_scans
 
 HEADER = "participant_id\tage\tpredicted_age\tmember"
 
@@ -46,8 +47,9 @@ def test_members_alone_are_checked_without_a_verdict(monkeypatch, tmp_path, caps
     assert call(monkeypatch, "audit", table, "-o", run, "-q", "--members-only", "--stated-mae", 4.0) == 0
     said = capsys.readouterr().out
     assert said.startswith("No verdict")
-    assert "privoxel scan MODEL" in said
+    assert "privoxel scan MODEL" in " ".join(said.split())
     assert "Stated on unseen people: 4.00 years" in said
+    assert max(map(len, (run / "difficulty.txt").read_text().splitlines())) <= 80
     with (run / "participants_difficulty.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert len(rows) == 60
@@ -87,6 +89,15 @@ def test_a_model_is_asked_about_its_members_alone(monkeypatch, tmp_path, capsys)
     assert summary["n_members"] == 30
     expected = np.abs(model.predict(rows[:30]) - ages[:30]).mean()
     assert summary["mae"]["value"] == pytest.approx(expected, abs=0.02)
+
+
+def test_a_network_is_run_on_its_members_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("PRIVOXEL_CACHE", str(tmp_path / "cache"))
+    folder = write_scans(tmp_path / "bids")
+    ids = write_lines(tmp_path / "ids.txt", *(f"sub-{k:02d}" for k in range(24)))
+    given = Given("tests.brought_networks:factory", folder, ids, resolution=10.0, members_only=True)
+    checked = check_given(given, tmp_path / "run", BroughtAudit())
+    assert checked.summary["n_members"] == 24
 
 
 def test_non_members_beside_members_are_left_aside(tmp_path):

@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,13 +42,14 @@ from privoxel.version import __version__
 
 logger = logging.getLogger(__name__)
 
+WIDTH = 80
 ATTACK = "abs-error"
 """It reads predictions alone, which is all that is needed here; it is not run."""
 
 TABLE, SIDECAR = "participants_difficulty.tsv", "participants_difficulty.json"
 SUMMARY, TEXT = "difficulty.json", "difficulty.txt"
 NO_VERDICT = (
-    "No verdict: of members alone, a model that remembers looks like one that fits. Add about 100 people of\n"
+    "No verdict: of members alone, a model that remembers looks like one that fits. Add about 100 people of "
     "the same scanners and ages who were never trained on; privoxel scan MODEL looks into the released file."
 )
 COLUMNS = {
@@ -194,7 +196,7 @@ def _shown(found: Tail, people: int, smallest: int) -> dict[str, Any]:
 
 
 def said(summary: dict[str, Any]) -> list[str]:
-    """Return a summary as lines for a reader."""
+    """Return a summary as lines for a reader, at most 80 columns wide."""
     mae = summary["mae"]
     lines = [
         NO_VERDICT,
@@ -209,13 +211,13 @@ def said(summary: dict[str, Any]) -> list[str]:
             "the members' own; the further above, the closer members are fitted than others."
         )
     lines += [
-        f"  {band['low']:.0f} to {band['high']:.0f} years: {band['size']} members, error {band['mae']:.2f} "
+        f"- {band['low']:.0f} to {band['high']:.0f} years: {band['size']} members, error {band['mae']:.2f} "
         f"({band['mae_low']:.2f} to {band['mae_high']:.2f}), mean {band['mean']:+.2f}"
         for band in summary["by_age"]
     ]
     lines.append(_tail_line("with an error unlike others of their age", summary["hard"]))
     lines.append(_tail_line("fitted closer than others of their age", summary["fitted_closely"]))
-    return lines
+    return [part for line in lines for part in wrap(line, WIDTH, subsequent_indent="    ") or [""]]
 
 
 def _tail_line(what: str, found: dict[str, Any]) -> str:
