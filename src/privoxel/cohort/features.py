@@ -16,12 +16,12 @@ import numpy as np
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.cohort.base import Cohort, Covariates, Grid, NoVolumes, ScanId
 from privoxel.cohort.columns import check_required, one_of_many
+from privoxel.cohort.names import id_fault
 from privoxel.cohort.predictions import ALIASES
 from privoxel.cohort.tables import (
     AGE_REMEDY,
     Row,
     age_unit_problem,
-    id_fault,
     label,
     parse_age,
     read_table,

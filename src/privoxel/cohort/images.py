@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privoxel.cohort.base import ScanId
+from privoxel.cohort.names import entities_of, prefix_of
 from privoxel.cohort.nifti import SUFFIXES
-from privoxel.cohort.tables import Found, entities_of, label, prefix_of
+from privoxel.cohort.tables import Found, label
 from privoxel.errors import printable
 
 KNOWN_SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")

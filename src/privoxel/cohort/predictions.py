@@ -16,6 +16,7 @@ import numpy.typing as npt
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.cohort.base import Covariates, ScanId
 from privoxel.cohort.columns import check_required, one_of_many
+from privoxel.cohort.names import id_fault
 from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER
 from privoxel.cohort.tables import (
     OLDEST,
@@ -23,7 +24,6 @@ from privoxel.cohort.tables import (
     Row,
     Table,
     age_unit_problem,
-    id_fault,
     label,
     read_table,
     sex_of,

@@ -27,7 +27,8 @@ def find_problems(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> tuple[P
     Args:
         model: as it will be audited, that is, after ``eval()``.
         volumes: at least two different scans, (scans, 1, x, y, z).
-        ages: their ages in years.
+        ages: their true values as the head's loss takes them: ages in years (scans,), or with further columns
+            beside them.
     """
     found = [*_modes(model), *_weights(model, volumes)]
     if any(problem.where == "device" for problem in found):
@@ -164,6 +165,10 @@ def _loss_gradient(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> Iterat
         with torch.enable_grad():
             model.requires_grad_(True)
             losses = model.head.losses(model(volumes), ages)
+    except ModelError as error:  # the head's own words say what a target should be
+        what, _, remedy = str(error).removesuffix(".").rpartition(". ")
+        yield Problem("loss", what, remedy)
+        return
     except USER_FAULTS as error:
         yield _failed("loss", error, volumes)
         return

@@ -108,21 +108,22 @@ def is_white_box(given: Given) -> bool:
 
 
 def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
+    from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
     from privoxel.recipes.white_box import brought_white_box, open_network  # noqa: PLC0415 - imports torch
 
     box = open_network(
         given.model, weights=given.weights, trust_pickle=given.trust_pickle, target=given.target
     )
     grid = Grid.mni(RESOLUTIONS[0] if given.resolution is None else given.resolution)
-    grouped = load_scans(given, grid, options)
+    grouped = load_scans(given, grid, options, needed_columns(box.head))
     return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
 
 
-def load_scans(given: Given, grid: Grid, options: BroughtAudit) -> Grouped:
-    """Return the scans of ``given`` on ``grid``, and who of them is a member."""
+def load_scans(given: Given, grid: Grid, options: BroughtAudit, columns: Sequence[str] = ()) -> Grouped:
+    """Return the scans of ``given`` on ``grid`` with further ``columns``, and who of them is a member."""
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    load = partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root)
+    load = partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root, columns=columns)
     return load_grouped(_sources(given), load, skip_bad=options.skip_bad)
 
 
@@ -292,12 +293,18 @@ def _brought_network(
     box: "WhiteBox", cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
 ) -> Brought:
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
+    from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
     from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
 
     place = Path(cohort) if isinstance(cohort, str | Path) else None
     scans = cohort
     if place is not None:
-        scans = load_cohort(place, grid=Grid.mni(RESOLUTIONS[0]), skip_bad=options.skip_bad)
+        scans = load_cohort(
+            place,
+            grid=Grid.mni(RESOLUTIONS[0]),
+            columns=needed_columns(box.head),
+            skip_bad=options.skip_bad,
+        )
     if not isinstance(scans, Cohort):
         raise ConfigError(
             f"A network needs a cohort of scans, got {type(scans).__name__}. Load it by privoxel.load_cohort."
