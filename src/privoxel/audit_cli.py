@@ -1,5 +1,6 @@
 """``privoxel audit``: attack a model that is brought, by its predictions or by asking it."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from privoxel.cli_options import (
-    FINDING,
     AsJson,
     Jobs,
     Memory,
@@ -17,6 +17,7 @@ from privoxel.cli_options import (
     Seed,
     Verbose,
     fresh_folder,
+    gate,
     log_to_terminal,
     print_outcome,
     progress_bars,
@@ -26,7 +27,6 @@ from privoxel.errors import ConfigError
 
 if TYPE_CHECKING:
     from privoxel.config import SignalConfig
-    from privoxel.recipes.audit import Outcome
 
 
 class Voxels(StrEnum):
@@ -53,6 +53,12 @@ Members = Annotated[
 NonMembers = Annotated[
     Path | None,
     typer.Option(help="Whom it never saw; everybody else if left out.", rich_help_panel=PEOPLE),
+]
+MembersOnly = Annotated[
+    bool,
+    typer.Option(
+        "--members-only", help="No non-members: how members are fitted, no verdict.", rich_help_panel=PEOPLE
+    ),
 ]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that a table's paths may point into.", rich_help_panel=PEOPLE)
@@ -138,6 +144,7 @@ def audit_command(
     cohort: Cohort = None,
     members: Members = None,
     non_members: NonMembers = None,
+    members_only: MembersOnly = False,
     match: Match = None,
     caliper: Caliper = 1.0,
     root: Root = None,
@@ -182,7 +189,8 @@ def audit_command(
     """
     from privoxel.executor import usable_cores
     from privoxel.recipes.brought import BroughtAudit
-    from privoxel.recipes.doors import Given, audit_given
+    from privoxel.recipes.doors import audit_given, check_given
+    from privoxel.recipes.given import Given
     from privoxel.recipes.matched import parse_match
 
     log_to_terminal(verbose=verbose)
@@ -215,14 +223,34 @@ def audit_command(
         black_box=black_box,
         trust_pickle=trust_pickle,
         weights=weights,
+        members_only=members_only,
     )
     folder = output or fresh_folder()
     if not (quiet or as_json):
         typer.echo(f"Run folder: {folder}", err=True)
+    if members_only:
+        _refuse_beside_members_only(fail_above, non_members, match)
+        checked = check_given(given, folder, options)
+        typer.echo(json.dumps(checked.summary, indent=1) if as_json else "\n".join(checked.lines))
+        if not as_json:
+            typer.echo(f"A line a member, for you alone: {checked.table}")
+        return
     outcome = audit_given(given, folder, options)
     print_outcome(outcome, as_json=as_json)
     if fail_above is not None:
-        _gate(outcome, fail_above)
+        gate(outcome, fail_above)
+
+
+def _refuse_beside_members_only(
+    fail_above: float | None, non_members: Path | None, match: str | None
+) -> None:
+    given = {"--fail-above": fail_above, "--non-members": non_members, "--match": match}
+    idle = [option for option, value in given.items() if value is not None]
+    if idle:
+        raise ConfigError(
+            f"--members-only gives no verdict and compares nobody, got {', '.join(idle)}. "
+            "Drop that, or bring non-members."
+        )
 
 
 def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:
@@ -247,14 +275,3 @@ def _signals(memory: str | None) -> "SignalConfig":
         raise ConfigError(
             f"--memory needs a size such as 512MiB or 4GiB, got {memory!r}. Correct it."
         ) from error
-
-
-def _gate(outcome: "Outcome", limit: float) -> None:
-    """Exit 1 if the AUC's interval lies above ``limit``, 2 if there is no verdict to go by."""
-    verdict = outcome.results.verdict
-    if verdict.outcome == "refused":
-        raise ConfigError(
-            f"--fail-above needs a verdict, got a refusal: {verdict.reasons[0]}. Mend the table first."
-        )
-    if verdict.auc is not None and verdict.auc.low is not None and verdict.auc.low > limit:
-        raise typer.Exit(FINDING)

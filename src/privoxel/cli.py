@@ -15,7 +15,6 @@ import typer
 from privoxel.audit_cli import audit_command
 from privoxel.cli_options import (
     DONE,
-    FINDING,
     INTERRUPTED,
     WRONG_USE,
     AsJson,
@@ -29,6 +28,7 @@ from privoxel.cli_options import (
     SkipBad,
     Verbose,
     fresh_folder,
+    gate,
     log_to_terminal,
     print_outcome,
     progress_bars,
@@ -263,9 +263,8 @@ def _run(config: "RunConfig", call: _Call) -> None:
         typer.echo(f"Run folder: {output}", err=True)
     outcome = run_audit(config, output, options)
     print_outcome(outcome, as_json=call.as_json)
-    auc = outcome.results.verdict.auc
-    if call.fail_above is not None and auc is not None and auc.low is not None and auc.low > call.fail_above:
-        raise typer.Exit(FINDING)
+    if call.fail_above is not None:
+        gate(outcome, call.fail_above)
 
 
 def main() -> Any:

@@ -80,3 +80,22 @@ def print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     console.print()
     console.print(outcome.results.verdict.sentence, highlight=False)
     console.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+
+
+def gate(outcome: "Outcome", limit: float) -> None:
+    """Exit 1 if the interval of the primary attack's AUC lies above ``limit``.
+
+    Raises:
+        ConfigError: if there is no verdict or no interval to go by, on which a gate must not pass.
+    """
+    verdict = outcome.results.verdict
+    if verdict.outcome == "refused":
+        raise ConfigError(
+            f"--fail-above needs a verdict, got a refusal: {verdict.reasons[0]}. Mend that first."
+        )
+    if verdict.auc is None or verdict.auc.low is None:
+        raise ConfigError(
+            "--fail-above needs an interval of the primary attack's AUC, got none. Audit more participants."
+        )
+    if verdict.auc.low > limit:
+        raise typer.Exit(FINDING)

@@ -85,6 +85,7 @@ def prepare_command(
             "--session-label", "--session_label", help="Sessions, with or without ses-; default all."
         ),
     ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that links of the dataset may lead to.")] = None,
     resolution: Annotated[
         float, typer.Option(min=1, max=10, help="Edge of a voxel of the result, mm.")
     ] = 2.0,
@@ -117,6 +118,7 @@ def prepare_command(
         tuple(session_label or ()),
         jobs or usable_cores(),
         progress_bars(quiet=quiet or as_json),
+        root,
     )
     if dry_run:
         plan = plan_preparation(bids_dir, output_dir, settings, options)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -214,11 +215,31 @@ def test_a_leak_above_the_gate_exits_1(monkeypatch, finished):
         found = Results.model_validate_json((finished / "results.json").read_text())
         auc = found.targets[0].attacks[0].metrics["auc"]
         auc = auc.model_copy(update={"value": 0.9, "low": 0.85, "high": 0.95})
-        return found.model_copy(update={"verdict": found.verdict.model_copy(update={"auc": auc})}), finished
+        shown = {"auc": auc, "outcome": "leak shown"}
+        return found.model_copy(update={"verdict": found.verdict.model_copy(update=shown)}), finished
 
     monkeypatch.setattr(audit, "run_audit", lambda *_: audit.Outcome(*leaking()))
     assert call(monkeypatch, "run", CONFIG, "-o", finished, "--fail-above", "0.8") == 1
     assert call(monkeypatch, "run", CONFIG, "-o", finished, "--fail-above", "0.86") == 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (
+            {"outcome": "refused", "auc": SimpleNamespace(low=0.4), "reasons": ["it fails"]},
+            "a refusal: it fails",
+        ),
+        ({"outcome": "inconclusive", "auc": SimpleNamespace(low=None)}, "an interval of the primary"),
+        ({"outcome": "inconclusive", "auc": None}, "an interval of the primary"),
+    ],
+    ids=["refused", "no interval", "no AUC"],
+)
+def test_a_run_passes_no_gate_without_a_verdict(monkeypatch, tmp_path, capsys, verdict, message):
+    results = SimpleNamespace(verdict=SimpleNamespace(**verdict), model_dump_json=lambda **_: "{}")
+    monkeypatch.setattr(audit, "run_audit", lambda *_: audit.Outcome(results, tmp_path))
+    assert call(monkeypatch, "run", CONFIG, "-o", tmp_path / "run", "--json", "--fail-above", "0.9") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_version_and_help(monkeypatch, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -17,7 +18,9 @@ from privoxel.errors import ConfigError, ModelError, ProblemsError
 from privoxel.evaluation.results import Results
 from privoxel.models.predictor import FileFormat
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import Given, grid_for, name_of, open_predictor
+from privoxel.recipes.doors import grid_for, name_of, open_door, open_predictor
+from privoxel.recipes.given import Given
+from privoxel.recipes.tabular import note_on_missing
 from tests.brought_models import write_linear_onnx, write_onnx
 from tests.conftest import ArrayVolumes, make_cohort
 from tests.niftis import blob, image_path, write_image, write_lines
@@ -232,10 +235,131 @@ def test_a_table_of_features_with_faults_is_refused_or_read_without_them(tmp_pat
     assert len(table.cohort.problems) == 3
 
 
+def write_cells(path, edit, people=40, features=3):
+    """Write a table of random features, half of the people members, after ``edit`` of its lines of cells."""
+    rng = np.random.default_rng(0)
+    rows = [
+        [
+            f"sub-{k:02d}",
+            f"{50 + k / 2:.1f}",
+            str(int(k < people // 2)),
+            *(f"{x:.3f}" for x in rng.normal(size=features)),
+        ]
+        for k in range(people)
+    ]
+    edit(rows)
+    header = ",".join(["participant_id", "age", "member", *(f"v{k}" for k in range(features))])
+    return write_lines(path, header, *(",".join(row) for row in rows))
+
+
+def first_feature(names=None):
+    """Return a regressor on ``v0`` and ``v1`` that says an age without reading what is missing."""
+    rows = np.random.default_rng(1).normal(size=(30, 2))
+    return HistGradientBoostingRegressor(max_iter=2).fit(
+        rows if names is None else pd.DataFrame(rows, columns=names), 60 + 5 * rows[:, 0]
+    )
+
+
+@pytest.fixture
+def by_name():
+    return first_feature(["v0", "v1"])
+
+
+def test_everything_wrong_with_a_table_of_features_is_told_at_once(tmp_path, by_name):
+    def edit(rows):
+        rows[3][3], rows[4][4], rows[5][3], rows[6][3], rows[7][5] = "abc", "1_0", "inf", "1e400", "text"
+        rows[8][3], rows[9][3] = "", "n/a"
+        rows[10][1], rows[11][2], rows[12][0] = "sixty", "maybe", ""
+
+    path = write_cells(tmp_path / "v.csv", edit)
+    skops.io.dump(by_name, tmp_path / "m.skops")
+    given = Given(str(tmp_path / "m.skops"), cohort=path)
+    for attempt in (
+        lambda: open_door(given, QUICK),
+        lambda: privoxel.audit(by_name, path, output=tmp_path / "run", options=QUICK),
+    ):
+        with pytest.raises(ProblemsError) as error:
+            attempt()
+        said = str(error.value)
+        assert "v.csv lines 5, 7, 8: each has no number in the column 'v0', which the model reads" in said
+        assert "v.csv line 6: has no number in the column 'v1', which the model reads" in said
+        assert "v.csv line 12: has an age that is text" in said
+        assert "v.csv line 13: has a member value that is neither yes nor no" in said
+        assert "has no participant_id" in said
+        assert "'v2'" not in said
+        assert "--skip-bad" in said
+    rest = open_door(given, replace(QUICK, skip_bad=True))
+    assert len(rest.cohort) == 40 - 6
+    assert "members" in rest.notes[-1]
+
+
+def test_a_table_without_one_usable_line_is_refused(tmp_path, by_name):
+    path = write_cells(
+        tmp_path / "v.csv", lambda rows: [row.__setitem__(3 + n % 2, "x") for n, row in enumerate(rows)]
+    )
+    with pytest.raises(ProblemsError, match=r"v\.csv lines 2, 4, 6, 8, 10 and 15 more"):
+        privoxel.audit(by_name, path, output=tmp_path / "run", options=replace(QUICK, skip_bad=True))
+
+
+def test_ages_in_days_and_faults_of_members_are_told_together(tmp_path, by_name):
+    def edit(rows):
+        for row in rows:
+            row[1] = str(round(float(row[1]) * 365.25))
+        rows[3][2] = "maybe"
+
+    path = write_cells(tmp_path / "v.csv", edit)
+    skops.io.dump(by_name, tmp_path / "m.skops")
+    with pytest.raises(
+        ProblemsError, match=r"(?s)ages in days are\. Divide it by 365\.25.*neither yes nor no"
+    ):
+        open_door(Given(str(tmp_path / "m.skops"), cohort=path), QUICK)
+    path.write_text(path.read_text().replace("member", "split"))
+    with pytest.raises(ProblemsError, match=r"(?s)Divide it by 365\.25.*no column 'member'"):
+        open_door(Given(str(tmp_path / "m.skops"), cohort=path), QUICK)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said", "warned"),
+    [
+        (range(0), None, False),
+        (
+            range(5),
+            "5 of 40 cells of members (12.5 %, in 5 of 20 scans) and 0 of 40 cells of non-members",
+            True,
+        ),
+        ([1, 2, 21, 22], "2 of 40 cells of members (5.0 %, in 2 of 20 scans) and 2 of 40", False),
+        (range(20), "20 of 40 cells of members (50.0 %, in 20 of 20 scans)", True),
+    ],
+    ids=["none", "members alone", "alike", "all members"],
+)
+def test_missing_cells_are_counted_by_group_and_warned_of(tmp_path, by_name, caplog, lines, said, warned):
+    def edit(rows):
+        rows[30][5] = ""  # which the model does not read
+        for k in lines:
+            rows[k][4] = "n/a"
+
+    path = write_cells(tmp_path / "v.csv", edit)
+    skops.io.dump(by_name, tmp_path / "m.skops")
+    notes = " ".join(open_door(Given(str(tmp_path / "m.skops"), cohort=path), QUICK).notes)
+    assert (said in notes) if said else ("missing" not in notes)
+    assert ("the two groups differ in what is missing" in notes) is warned
+    assert ("the two groups differ in what is missing" in caplog.text) is warned
+
+
+def test_columns_that_are_missing_in_turn_are_warned_of():
+    missing = np.zeros((40, 2), dtype=bool)
+    missing[:10, 0] = missing[20:30, 1] = True  # as many in either group, but not the same ones
+    (note,) = note_on_missing(missing, np.arange(40) < 20)
+    assert "standardised difference beyond measure" not in note
+    assert "Warning" in note
+    assert "Warning" not in note_on_missing(missing, np.arange(40) % 2 == 0)[0]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (Given("w.pt"), "needs the network that its weights belong to"),
+        (Given("older.pt"), "needs the network that its weights belong to"),
         (Given("x.txt.gz"), "needs to be ONNX, TorchScript"),
         (Given("missing.onnx"), "needs a file, got missing.onnx"),
     ],
@@ -245,6 +369,7 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
 
     monkeypatch.chdir(tmp_path)
     torch.save({"a": torch.zeros(2)}, "w.pt")
+    torch.save({"a": torch.zeros(2)}, "older.pt", _use_new_zipfile_serialization=False)
     write_lines(tmp_path / "x.txt.gz", "nothing")
     with pytest.raises(ModelError, match=message):
         open_predictor(given)
@@ -255,6 +380,9 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
     [
         (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who is a member"),
         (("m.onnx",), "An audit of m needs people, got no --cohort"),
+        (("missing.tsv",), "missing.tsv: is not there. Correct the path"),
+        (("p.tsv.gz",), "needs to be text, got .gz. Unpack it to p.tsv."),
+        (("p.xlsx",), "Save it as .tsv or .csv"),
         (("a.b:c", "--cohort", "bids"), "needs a module that can be imported"),
         (("m.onnx", "--cohort", "bids", "--memory", "much"), "--memory needs a size"),
     ],
@@ -263,6 +391,32 @@ def test_wrong_use_is_answered_with_what_to_do(monkeypatch, tmp_path, capsys, ar
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "audit", *arguments, "-q") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_table_that_is_no_cohort_is_told_from_one_before_anyone_is_asked(tmp_path, by_name):
+    people = "participant_id,age,member,predicted_age"
+    predictions = write_lines(tmp_path / "p.csv", people, "a,60,1,61", "b,61,0,60")
+    skops.io.dump(by_name, tmp_path / "m.skops")
+    given = Given(str(tmp_path / "m.skops"), cohort=predictions)
+    with pytest.raises(ConfigError, match=r"got p\.csv, a table of predictions\. Give it alone"):
+        open_door(given, QUICK)
+    bare = write_lines(tmp_path / "b.csv", "participant_id,age,member", "a,60,1", "b,61,0")
+    with pytest.raises(ConfigError, match=r"needs scans .a column 'path'. or features"):
+        open_door(replace(given, cohort=bare), QUICK)
+
+
+def test_a_model_of_scans_is_not_asked_about_a_table_of_features(tmp_path):
+    asked = []
+
+    def of_scans(batch):
+        asked.append(batch)
+        return batch[:, 0, 0, 0, 0]
+
+    path = write_cells(tmp_path / "v.csv", lambda _: None)
+    with pytest.raises(ConfigError, match="column 'path' names their files"):
+        privoxel.audit(of_scans, path, output=tmp_path / "run", options=QUICK)
+    assert [batch.any() for batch in asked] == [False]
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_grid_follows_from_what_the_model_states():

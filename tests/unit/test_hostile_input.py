@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from privoxel.cohort.bids import load_cohort, read_people
 from privoxel.cohort.checks import check_cohort
+from privoxel.cohort.features import load_features
 from privoxel.cohort.listed import listed_column, read_listed
 from privoxel.cohort.nifti import header_fault, read_volume
 from privoxel.cohort.predictions import load_predictions
@@ -185,6 +186,33 @@ def test_a_link_out_of_a_bids_folder_needs_a_root_and_annexed_files_do_not(tmp_p
     with pytest.raises(ProblemsError, match=r"\(1 found\)[\s\S]*leads out of the dataset"):
         load_cohort(folder, grid=GRID)
     assert len(load_cohort(folder, grid=GRID, root=tmp_path / "elsewhere")) == 2
+
+
+@pytest.mark.parametrize("person", ["../../etc/7", "..", "/etc/7", "a\\..\\b"])
+def test_ids_that_lead_to_another_folder_are_refused_by_every_table(tmp_path, person):
+    write_image(tmp_path / "a.nii.gz", blob(0))
+    columns = "participant_id,age,member,predicted_age,gm,path"
+    table = write_lines(tmp_path / "t.csv", columns, f"{person},60,1,61,2,a.nii.gz", "b,60,0,61,2,a.nii.gz")
+    for read in (load_predictions, load_features, lambda path: load_cohort(path, grid=GRID)):
+        with pytest.raises(ProblemsError, match=r"line 2.*is a path to another folder"):
+            read(table)
+
+
+def test_ids_and_sites_that_would_steer_a_terminal_are_read_as_their_escapes(tmp_path):
+    write_image(tmp_path / "a.nii.gz", blob(0))
+    columns = "participant_id,age,member,predicted_age,gm,path,site"
+    lines = ("sub-\x1b[2Jx,60,1,61,2,a.nii.gz,\x1b[31m", "b,60,0,61,2,b.nii.gz,B")
+    table = write_lines(tmp_path / "t.csv", columns, *lines)
+    write_image(tmp_path / "b.nii.gz", blob(1))
+    read = (
+        load_predictions(table).covariates,
+        load_features(table).cohort.covariates,
+        load_cohort(table, grid=GRID).covariates,
+    )
+    for people in read:
+        assert people.participants == ("\\x1b[2Jx", "b")
+        assert people.site.tolist() == ["\\x1b[31m", "B"]
+    assert set(read_listed(write_lines(tmp_path / "ids.txt", "\x1b[2Jx")).lines) == {"\\x1b[2Jx"}
 
 
 def test_links_that_lead_in_a_circle_are_told(tmp_path):

@@ -70,7 +70,7 @@ def test_a_folder_names_the_participants_of_its_images(tmp_path):
         ("ids.json", b'{"a": 1}', "holds no list of ids"),
         ("ids.json", b'{"members": ["1"], "test": ["2"]}', "holds no list of ids"),
         ("ids.json", b"[1.5, null]", "holds no list of ids"),
-        ("missing.txt", None, "cannot be read"),
+        ("missing.txt", None, "is not there"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_with_what_to_do(tmp_path, name, content, message):

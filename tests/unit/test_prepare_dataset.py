@@ -79,6 +79,42 @@ def test_a_file_there_twice_is_left_out(raw):
     assert [p.what for p in found.problems] == ["is there as .nii and as .nii.gz"] * 2
 
 
+def test_a_link_out_of_the_dataset_is_refused_unless_its_folder_is_named(raw, tmp_path):
+    outside = scan(tmp_path / "elsewhere", "02")
+    image = image_path(raw, "02")
+    image.unlink()
+    image.symlink_to(outside)
+    found = find_scans(raw, participants=["02"])
+    assert found.scans == ()
+    (problem,) = found.problems
+    assert problem.what == "is a link that leads out of the dataset"
+    assert "--root" in problem.remedy
+    assert stems(find_scans(raw, participants=["02"], root=tmp_path / "elsewhere")) == ["sub-02"]
+    store = raw / "sourcedata" / outside.name
+    store.parent.mkdir()
+    outside.rename(store)
+    image.unlink()
+    image.symlink_to(store)
+    assert stems(find_scans(raw, participants=["02"])) == ["sub-02"]
+
+
+def test_a_folder_that_links_out_of_the_dataset_is_refused_too(raw, tmp_path):
+    scan(tmp_path / "elsewhere", "03")
+    (raw / "sub-03").symlink_to(tmp_path / "elsewhere" / "sub-03")
+    assert [p.what for p in find_scans(raw, participants=["03"]).problems] == [
+        "is a link that leads out of the dataset"
+    ]
+
+
+def test_a_link_in_a_circle_is_called_one(raw):
+    image = image_path(raw, "02")
+    image.unlink()
+    image.symlink_to(image)
+    (raw / "sub-04").symlink_to(raw / "sub-04")
+    found = find_scans(raw, participants=["02"])
+    assert [p.what for p in found.problems] == ["is a link that leads in a circle"]
+
+
 def test_a_folder_without_raw_scans_is_explained(tmp_path):
     scan(tmp_path, "01", entities="_desc-preproc")
     with pytest.raises(ConfigError, match="Name the raw dataset"):

@@ -120,6 +120,10 @@ def test_a_participant_cannot_be_in_two_groups():
         Design(("a", "b"), ("b",))
 
 
+def test_a_design_may_hold_members_alone():
+    assert membership_of(Design(("000", "001"), ()), make_cohort(3).covariates).tolist() == [1, 1, -1]
+
+
 def test_a_design_of_another_cohort_is_refused():
     with pytest.raises(ConfigError, match="at least one non-member"):
         membership_of(Design(("000",), ("stranger",)), make_cohort(5).covariates)

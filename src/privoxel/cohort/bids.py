@@ -21,6 +21,8 @@ from privoxel.cohort.images import (
     one_each,
     plain_files,
 )
+from privoxel.cohort.links import link_fault
+from privoxel.cohort.names import entities_of
 from privoxel.cohort.nifti import SPACES, NiftiSource, header_fault
 from privoxel.cohort.preprocess import Normalise, history_of
 from privoxel.cohort.tables import (
@@ -29,7 +31,6 @@ from privoxel.cohort.tables import (
     Entry,
     Found,
     Row,
-    entities_of,
     further_numbers,
     kept_columns,
     label,
@@ -37,12 +38,12 @@ from privoxel.cohort.tables import (
     parse_age,
     read_table,
     sex_of,
+    site_of,
     table_entries,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 NO_FILTER: Mapping[str, Sequence[str]] = {}
-ANNEX = "/.git/annex/objects/"
 SKIP_HINT = "Continue with the rest by --skip-bad (skip_bad=True)."
 
 
@@ -129,18 +130,11 @@ def _inside(found: Found, folder: Path, root: Path | None) -> Found:
     allowed = [place.resolve() for place in (folder, table.parent, *([root] if root else []))]
     kept = Found(problems=found.problems)
     for entry in found.entries:
-        try:
-            file = entry.path.resolve()
-        except (OSError, RuntimeError):
-            kept.blame(entry.place, "is a link that leads in a circle", "Remove it", entry.scan.participant)
-            continue
-        if ANNEX in file.as_posix() or any(file.is_relative_to(place) for place in allowed):
+        fault = link_fault(entry.path, allowed)
+        if fault is None:
             kept.entries.append(entry)
-            continue
-        what = "is a link that leads out of the dataset"
-        kept.blame(
-            entry.place, what, "Name the folder it may lead to with --root DIR", entry.scan.participant
-        )
+        else:
+            kept.blame(entry.place, fault.what, fault.remedy, entry.scan.participant)
     return kept
 
 
@@ -338,5 +332,5 @@ def add_image(
     except CohortError as error:
         found.blame(place, str(error), NUMBER_REMEDY, scan.participant)
         return
-    site = person.row.get("site")
+    site = site_of(person.row)
     found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, site, further))

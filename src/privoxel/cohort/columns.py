@@ -41,17 +41,19 @@ def nearest_column(name: str, columns: Sequence[str], aliases: Sequence[str]) ->
     return plain[found[0]] if found else None
 
 
-def one_of_many(problems: Sequence[Problem], place: str) -> list[Problem]:
-    """Return the problems with those of equal words joined into one, which names their first lines."""
-    groups: dict[tuple[str, str], list[str]] = {}
+def one_of_many(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems with those of equal words in lines of one file joined, naming the first lines."""
+    groups: dict[tuple[str, ...], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault((problem.what, problem.remedy), []).append(problem.where)
+        place, numbered, _ = problem.where.rpartition(" line ")
+        key = (problem.what, problem.remedy, place if numbered else f"{len(groups)}\0{problem.where}")
+        groups.setdefault(key, []).append(problem)
     joined = []
-    for (what, remedy), where in groups.items():
-        if len(where) == 1:
-            joined.append(Problem(where[0], what, remedy))
+    for (what, remedy, place), found in groups.items():
+        if len(found) == 1:
+            joined += found
             continue
-        numbers = [text.rsplit(" ", 1)[-1] for text in where]
+        numbers = [problem.where.rsplit(" ", 1)[-1] for problem in found]
         more = f" and {len(numbers) - SHOWN:,} more" if len(numbers) > SHOWN else ""
         joined.append(Problem(f"{place} lines {', '.join(numbers[:SHOWN])}{more}", f"each {what}", remedy))
     return joined

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privoxel.cohort.base import ScanId
+from privoxel.cohort.names import entities_of, prefix_of
 from privoxel.cohort.nifti import SUFFIXES
-from privoxel.cohort.tables import Found, entities_of, label, prefix_of
+from privoxel.cohort.tables import Found, label
+from privoxel.errors import printable
 
 KNOWN_SPACES = ("MNI152NLin2009aSym", "MNI152NLin2009cAsym", "MNI152NLin6Asym")
 """Spaces in order of preference where a pipeline wrote a scan in several."""
@@ -49,7 +51,7 @@ def plain_files(folder: Path) -> Iterator[Path]:
 def image_of(path: Path) -> Image:
     """Return a file with the entities of its name; without ``sub-`` the whole stem names the participant."""
     stem = path.name.split(".nii")[0]
-    return Image(path, {"sub": stem} | entities_of(f"{stem}_"))
+    return Image(path, {"sub": printable(stem)} | entities_of(f"{stem}_"))
 
 
 def find_images(folder: Path, found: Found) -> Iterator[Image]:

@@ -150,8 +150,13 @@ def _text(path: Path) -> str:
         if "\0" in text:
             raise CohortError("holds zero bytes")
     except (OSError, UnicodeDecodeError, CohortError) as error:
-        reason = str(error) if isinstance(error, CohortError) else f"cannot be read ({type(error).__name__})"
-        problem = Problem(path.name or str(path), reason, "Give UTF-8 text: one id a line, a table or JSON")
+        if isinstance(error, FileNotFoundError):
+            problem = Problem(str(path), "is not there", "Correct the path")
+        else:
+            is_told = isinstance(error, CohortError)
+            reason = str(error) if is_told else f"cannot be read ({type(error).__name__})"
+            remedy = "Give UTF-8 text: one id a line, a table or JSON"
+            problem = Problem(path.name or str(path), reason, remedy)
         raise ProblemsError("A list of participants cannot be used", [problem]) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

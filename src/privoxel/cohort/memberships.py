@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.bids import SKIP_HINT, participants_table
+from privoxel.cohort.columns import one_of_many
 from privoxel.cohort.joined import join_cohorts
 from privoxel.cohort.listed import Listed, listed_column, listed_ids, read_listed
 from privoxel.cohort.predictions import check_groups
@@ -27,6 +28,7 @@ SHOWN = 20
 """Unknown ids that are named one by one, each with the nearest known one."""
 
 REST = "the rest of the cohort"
+MEMBERS_HINT = "Or name members and non-members by --members and --non-members (lists of ids, or folders)."
 
 
 @final
@@ -87,11 +89,13 @@ class Sources:
     ``cohort``: BIDS folder, folder of images or table; None where ``members`` and ``non_members`` are the
     folders with the scans. ``members``, ``non_members``: lists (text, table, JSON) or folders. Without either
     the cohort's table needs a column ``member``; with ``members`` alone everyone else is a non-member.
+    ``members_only``: do without non-members.
     """
 
     cohort: Path | None = None
     members: Path | None = None
     non_members: Path | None = None
+    members_only: bool = False
 
 
 class CohortLoader(Protocol):
@@ -127,16 +131,47 @@ def load_grouped(sources: Sources, load: CohortLoader, *, skip_bad: bool = False
             "Non-members need members beside them, got --non-members alone. Give --members too: who trained "
             "the model must be said, not guessed."
         )
-    cohort = load(sources.cohort, skip_bad=True)
-    given = _column_of(sources.cohort) if members is None else read_listed(members)
-    rest = None if others is None else read_listed(others)
-    return group(cohort, given, rest, skip_bad=skip_bad)
+    given, faults = _read_lists(sources.cohort, members, others)
+    try:
+        cohort = load(sources.cohort, skip_bad=True)
+    except ProblemsError as error:
+        faults += [problem for listed in given for problem in listed.problems]
+        if not faults:
+            raise
+        title = f"Cohort {sources.cohort.name} cannot be used as given"
+        raise ProblemsError(title, [*error.problems, *one_of_many(faults)]) from error
+    if faults:
+        footer = "" if members else MEMBERS_HINT
+        title = f"Cohort {sources.cohort.name} does not say who is a member"
+        raise ProblemsError(title, one_of_many([*faults, *cohort.problems]), footer)
+    return group(cohort, *given, skip_bad=skip_bad, members_only=sources.members_only)
+
+
+def _read_lists(
+    cohort: Path, members: Path | None, others: Path | None
+) -> tuple[list[Listed], list[Problem]]:
+    """Return the lists of members and non-members, and what keeps them from being read."""
+    lists: list[Listed] = []
+    faults: list[Problem] = []
+    for path in (members, *([] if others is None else [others])):
+        try:
+            lists.append(_column_of(cohort) if path is None else read_listed(path))
+        except ProblemsError as error:
+            faults += error.problems
+    return lists, faults
 
 
 def group(
-    cohort: Cohort, members: Listed, non_members: Listed | None = None, *, skip_bad: bool = False
+    cohort: Cohort,
+    members: Listed,
+    non_members: Listed | None = None,
+    *,
+    skip_bad: bool = False,
+    members_only: bool = False,
 ) -> Grouped:
     """Return ``cohort`` with the states that lists give; ``cohort.problems`` count as problems too.
+
+    With ``members_only`` nobody else is needed.
 
     Raises:
         ProblemsError: with everything that is wrong, unless ``skip_bad``.
@@ -145,13 +180,15 @@ def group(
     unusable = {problem.participant for problem in cohort.problems if problem.participant}
     found = assign(cohort.covariates.participants, members, non_members, unusable=unusable)
     _refuse(f"Cohort {cohort.name}", [*cohort.problems, *found.problems], skip_bad=skip_bad)
-    return _grouped(cohort, found, members.place)
+    return _grouped(cohort, found, members.place, members_only=members_only)
 
 
 def group_by_ids(
     cohort: Cohort,
     members: Iterable[str] | npt.NDArray[np.bool_] | Cohort,
     non_members: Iterable[str] | npt.NDArray[np.bool_] | Cohort | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> Grouped:
     """Return ``cohort`` grouped as a program says: ids, a mask over participants or scans, or a cohort.
 
@@ -163,7 +200,7 @@ def group_by_ids(
     rest = (
         None if non_members is None else listed_ids(_ids(people, non_members, "non_members"), "non_members")
     )
-    return group(cohort, listed_ids(_ids(people, members, "members"), "members"), rest)
+    return group(cohort, listed_ids(_ids(people, members, "members"), "members"), rest, skip_bad=skip_bad)
 
 
 def assign(
@@ -268,13 +305,7 @@ def _column_of(path: Path) -> Listed:
     """Return the states in a cohort's own table."""
     if path.is_dir():
         path = participants_table(path)
-    try:
-        return listed_column(path, needs_member=True)
-    except ProblemsError as error:
-        footer = "Or name members and non-members by --members and --non-members (lists of ids, or folders)."
-        raise ProblemsError(
-            f"The table {path.name} does not say who is a member", error.problems, footer
-        ) from error
+    return listed_column(path, needs_member=True)
 
 
 def _of_folders(members: Path, others: Path, load: CohortLoader, *, skip_bad: bool) -> Grouped:
@@ -309,12 +340,13 @@ def _without(cohort: Cohort, participants: Collection[str]) -> Cohort:
 
 def _refuse(name: str, problems: Sequence[Problem], *, skip_bad: bool) -> None:
     if problems and not skip_bad:
-        raise ProblemsError(f"{name} cannot be used as given", problems, SKIP_HINT)
+        raise ProblemsError(f"{name} cannot be used as given", one_of_many(problems), SKIP_HINT)
 
 
-def _grouped(cohort: Cohort, found: Assigned, place: str) -> Grouped:
+def _grouped(cohort: Cohort, found: Assigned, place: str, *, members_only: bool = False) -> Grouped:
     result = Grouped(cohort, found.states, found.notes)
-    check_groups(place, result.scan_states.tolist(), left_out=len(found.problems))
+    states, left_out = result.scan_states.tolist(), len(found.problems)
+    check_groups(place, states, left_out=left_out, members_only=members_only)
     return result
 
 

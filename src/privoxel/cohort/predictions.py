@@ -16,6 +16,7 @@ import numpy.typing as npt
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.cohort.base import Covariates, ScanId
 from privoxel.cohort.columns import check_required, one_of_many
+from privoxel.cohort.names import id_fault
 from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER
 from privoxel.cohort.tables import (
     OLDEST,
@@ -26,6 +27,7 @@ from privoxel.cohort.tables import (
     label,
     read_table,
     sex_of,
+    site_of,
 )
 from privoxel.errors import CohortError, Problem, ProblemsError
 
@@ -79,12 +81,13 @@ class _Line(NamedTuple):
     state: int
 
 
-def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
+def load_predictions(path: Path, *, skip_bad: bool = False, members_only: bool = False) -> Predictions:
     """Return the predictions of a comma-, semicolon- or tab-separated table.
 
     Args:
         path: the table.
         skip_bad: leave out faulty lines instead of refusing the table; faults of whole columns still count.
+        members_only: do without non-members.
 
     Raises:
         CohortError: if there are members but nobody else, or the other way round.
@@ -100,14 +103,15 @@ def load_predictions(path: Path, *, skip_bad: bool = False) -> Predictions:
     if columns or (problems and not skip_bad):
         footer = "" if columns else "Continue with the rest by --skip-bad."
         title = f"The table {path.name} cannot be used"
-        raise ProblemsError(title, [*columns, *one_of_many(problems, path.name)], footer)
-    check_groups(path.name, [line.state for line in lines], left_out=len(problems))
+        raise ProblemsError(title, [*columns, *one_of_many(problems)], footer)
+    states = [line.state for line in lines]
+    check_groups(path.name, states, left_out=len(problems), members_only=members_only)
     sd = np.array([line.sd for line in lines]) if "sd" in table.columns else None
     covariates = Covariates(
         tuple(line.scan for line in lines),
         np.array([line.age for line in lines]),
         np.array([sexes[line.row.line] for line in lines], dtype=np.str_),
-        np.array([line.row.get("site") for line in lines], dtype=np.str_),
+        np.array([site_of(line.row) for line in lines], dtype=np.str_),
     )
     prediction = np.array([line.prediction for line in lines])
     return Predictions(
@@ -131,7 +135,7 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
             f"has a column 'sex' with codes that differ between studies ({shown})",
             "Write F and M, and n/a where it is not known",
         )
-    sites = {row.get("site") for row in table.rows} - {""}
+    sites = {site_of(row) for row in table.rows} - {""}
     if len(sites) > MOST_SITES and len(sites) > len(table.rows) / 4:
         yield Problem(
             place,
@@ -160,6 +164,10 @@ def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | N
     participant = label(row.get("participant_id"), "sub")
     if not participant:
         faults.append(("has no participant_id", "Name the participant"))
+    scan = ScanId(participant, label(row.get("session") or row.get("session_id"), "ses"))
+    outside = id_fault(scan)
+    if outside:
+        faults.append(outside)
     state = MEMBER_WORDS.get(row.get("member").lower())
     if state is None:
         faults.append(
@@ -176,8 +184,7 @@ def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | N
         faults.append(("has an sd that is not a positive number", "Give it in years, or remove the column"))
     if faults or age is None or prediction is None or state is None:
         return None
-    session = label(row.get("session") or row.get("session_id"), "ses")
-    return _Line(row, ScanId(participant, session), age, prediction, sd or np.nan, state)
+    return _Line(row, scan, age, prediction, sd or np.nan, state)
 
 
 def _age(text: str, faults: list[tuple[str, str]]) -> float | None:
@@ -232,10 +239,13 @@ def _without_repeats(place: str, lines: Sequence[_Line]) -> tuple[list[_Line], l
     return kept, problems
 
 
-def check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
-    """Raise ``CohortError`` if ``states`` of scans lack members or non-members; ``place`` gave them."""
+def check_groups(place: str, states: Sequence[int], *, left_out: int, members_only: bool = False) -> None:
+    """Raise ``CohortError`` if ``states`` of scans lack members or non-members; ``place`` gave them.
+
+    With ``members_only`` nobody else is needed.
+    """
     members, others = states.count(MEMBER), states.count(NON_MEMBER)
-    if members and others:
+    if members and (others or members_only):
         return
     rest = f" ({left_out} faulty lines left out)" if left_out else ""
     found = f"{members} member scans and {others} non-member scans{rest}"
@@ -244,7 +254,8 @@ def check_groups(place: str, states: Sequence[int], *, left_out: int) -> None:
             f"{place} needs people whom the model was not trained on, got {found}. An attack is judged by "
             "how well it tells the two apart; of members alone any model looks the same, so no verdict is "
             "given. Add scans of people of the same scanners and ages who were never trained on (about 100 "
-            "or more). Until then `privoxel scan MODEL` looks for training records inside the released file."
+            "or more). Until then --members-only says which members are fitted unlike others of their age, "
+            "and `privoxel scan MODEL` looks for training records inside the released file."
         )
     raise CohortError(
         f"{place} needs members, people whom the model was trained on, got {found}. Write 1 in the column "

@@ -164,12 +164,13 @@ def membership_of(design: Design, covariates: Covariates) -> Int8Array:
     """Return the membership of each scan: MEMBER, NON_MEMBER, or EXCLUDED for everyone else.
 
     Raises:
-        ConfigError: if no scan is of a member, or none of a non-member.
+        ConfigError: if no scan is of a member, or none of a non-member although there are some.
     """
     state = dict.fromkeys(design.members, MEMBER) | dict.fromkeys(design.non_members, NON_MEMBER)
     membership = np.array([state.get(scan.participant, EXCLUDED) for scan in covariates.scans], dtype=np.int8)
     for value, group in ((MEMBER, "member"), (NON_MEMBER, "non-member")):
-        if not (membership == value).any():
+        is_needed = value == MEMBER or design.non_members
+        if is_needed and not (membership == value).any():
             raise ConfigError(
                 f"An audit needs scans of at least one {group}, got none among {len(covariates)} scans. "
                 "Check that the ids of the design are those of the cohort."

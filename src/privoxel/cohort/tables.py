@@ -6,7 +6,6 @@ never their ages.
 
 import csv
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import Any, NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
 from privoxel.cohort.columns import check_required
-from privoxel.errors import CohortError, Problem, ProblemsError
+from privoxel.cohort.names import entities_of, id_fault, leaves_folder
+from privoxel.errors import CohortError, Problem, ProblemsError, printable
 
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
 OLDEST = 120.0
@@ -24,9 +24,6 @@ TOP_CODED = ("+", ">", "≥")
 LARGEST_TABLE = 4 * 2**30
 LONGEST_LINE = 16 * 2**20
 COVARIATE_COLUMNS = frozenset({"participant_id", "session", "session_id", "path", "age", "sex", "site"})
-PREFIX = re.compile(r"^(?P<letters>[a-z]+[0-9]?_?)(?=sub-)")
-"""What CAT12 and SPM put before the name of the scan: wm, mwp1, p0, y_."""
-ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
 SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
 NUMBER_REMEDY = "Write a number, or n/a where it is not known; or leave the scan out with --skip-bad"
@@ -109,8 +106,14 @@ def read_table(path: Path, required: Sequence[str], *, keep: Collection[str] | N
     except (OSError, UnicodeDecodeError, csv.Error, CohortError) as error:
         if isinstance(error, ProblemsError):
             raise
-        what = str(error) if isinstance(error, CohortError) else f"cannot be read ({type(error).__name__})"
-        problem = Problem(path.name, what, "Save it as UTF-8 text, one line a row")
+        if isinstance(error, FileNotFoundError):
+            problem = Problem(str(path), "is not there", "Correct the path")
+        elif isinstance(error, OSError):
+            problem = Problem(path.name, f"cannot be opened ({error.strerror or error})", "Make it readable")
+        else:
+            is_told = isinstance(error, CohortError)
+            what = str(error) if is_told else f"cannot be read ({type(error).__name__})"
+            problem = Problem(path.name, what, "Save it as UTF-8 text, one line a row")
         raise ProblemsError("A table cannot be used", [problem]) from error
 
 
@@ -271,31 +274,16 @@ def _some(values: Iterable[str]) -> str:
 
 
 def label(text: str, entity: str) -> str:
-    """Return a BIDS label without its prefix: "sub-007" and "007" are the same participant."""
-    return text.strip().removeprefix(f"{entity}-")
+    """Return a BIDS label without its prefix: "sub-007" and "007" are the same participant.
 
-
-def entities_of(name: str) -> dict[str, str]:
-    """Return the BIDS entities of a file name: {"sub": "01", "space": "MNI152NLin2009cAsym"}.
-
-    CAT12 writes its steps before the name; w stands for warped, to MNI152:
-
-    >>> entities_of("wmsub-01_ses-2_T1w.nii")
-    {'sub': '01', 'ses': '2', 'space': 'MNI152'}
+    Control characters, which a terminal would obey, stand as their escapes.
     """
-    steps = prefix_of(name)
-    found = dict(ENTITY.findall(name.removeprefix(steps)))
-    return {**found, "space": "MNI152"} if steps.startswith(("w", "mw")) and "space" not in found else found
+    return printable(text.strip().removeprefix(f"{entity}-"))
 
 
-def prefix_of(name: str) -> str:
-    """Return what stands before the entities of a file name, "" in BIDS.
-
-    >>> prefix_of("mwp1sub-01_T1w.nii"), prefix_of("sub-01_T1w.nii")
-    ('mwp1', '')
-    """
-    match = PREFIX.match(name)
-    return match["letters"] if match else ""
+def site_of(row: Row) -> str:
+    """Return the site of a line, with control characters as their escapes."""
+    return printable(row.get("site"))
 
 
 def table_entries(
@@ -331,6 +319,10 @@ def _add_row(
         found.blame(place, "has no path", "Give the file, or remove the line")
         return
     scan = scan_of(row, written)
+    fault = id_fault(scan)
+    if fault is not None:
+        found.blame(place, *fault, scan.participant)
+        return
     try:
         file = (allowed[0] / written).resolve()
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links that lead in a circle
@@ -354,13 +346,17 @@ def _add_row(
     except CohortError as error:
         found.blame(written, f"{error} ({place})", NUMBER_REMEDY, scan.participant)
         return
-    found.entries.append(Entry(scan, file, written, age, sex, row.get("site"), further))
+    found.entries.append(Entry(scan, file, written, age, sex, site_of(row), further))
 
 
 def scan_of(row: Row, written: str) -> ScanId:
-    """Return whose scan a line is of, by its columns, else by the entities of the path ``written`` in it."""
+    """Return whose scan a line is of, by its columns, else by the entities of the path ``written`` in it.
+
+    A path without entities stands for the person; one that leads elsewhere does by its file's name alone.
+    """
     entities = entities_of(Path(written).name)
-    participant = row.get("participant_id") or entities.get("sub", "") or written
+    unnamed = Path(written).name if leaves_folder(written) else written
+    participant = row.get("participant_id") or entities.get("sub", "") or unnamed
     session = row.get("session") or row.get("session_id") or entities.get("ses", "")
     return ScanId(label(participant, "sub"), label(session, "ses"), entities.get("rec", ""))
 

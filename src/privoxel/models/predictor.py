@@ -24,6 +24,9 @@ Batch = npt.NDArray[np.floating[Any]]
 SHOWN = 300
 """Characters of a foreign error that a message repeats."""
 
+OLDER_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+"""How PyTorch's format before 1.6 begins: a pickle of one number. It holds tensors, or a pickled model."""
+
 
 class Predictor(Protocol):
     """A model that answers questions; implementations are frozen dataclasses."""
@@ -72,6 +75,8 @@ def file_format(path: Path) -> FileFormat:
     if head.startswith(b"PK"):
         return _format_of_archive(path)
     suffix = path.suffix.lower()
+    if head.startswith(OLDER_TORCH):
+        return FileFormat.WEIGHTS
     if suffix == ".onnx":
         return FileFormat.ONNX
     if suffix == ".safetensors":

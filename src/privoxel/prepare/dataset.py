@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from privoxel.cohort.images import find_images
+from privoxel.cohort.links import link_fault
 from privoxel.cohort.nifti import head_fault
 from privoxel.cohort.tables import Found, label
 from privoxel.errors import ConfigError, Problem, StoreError
@@ -20,13 +21,20 @@ class RawScans(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def find_scans(folder: Path, *, participants: Sequence[str] = (), sessions: Sequence[str] = ()) -> RawScans:
+def find_scans(
+    folder: Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    root: Path | None = None,
+) -> RawScans:
     """Return the raw T1w scans of a BIDS dataset, sorted; all runs and acquisitions of the wanted sessions.
 
     Args:
         folder: the dataset; its derivatives are not looked into.
         participants: labels, with or without "sub-"; empty for all.
         sessions: labels, with or without "ses-"; empty for all.
+        root: a further folder that links may lead to.
 
     Raises:
         ConfigError: if the folder is not there, a label is in none of the names, or nothing is left.
@@ -39,6 +47,7 @@ def find_scans(folder: Path, *, participants: Sequence[str] = (), sessions: Sequ
     there = {label(path.name, "sub") for path in folder.glob("sub-*")}
     _check_labels("participant", wanted, there)
     chosen_sessions = {label(name, "ses") for name in sessions}
+    allowed = [place.resolve() for place in (folder, *([root] if root else []))]
     found, scans = Found(), []
     for image in find_images(folder, found):
         scan = image.scan
@@ -49,7 +58,7 @@ def find_scans(folder: Path, *, participants: Sequence[str] = (), sessions: Sequ
         if {"space", "desc"} & set(image.entities) or image.path.parent.name != "anat":
             continue
         place = image.path.relative_to(folder).as_posix()
-        fault = head_fault(image.path)
+        fault = link_fault(image.path, allowed) or head_fault(image.path)
         if fault is not None:
             found.blame(place, fault.what, fault.remedy, scan.participant)
             continue

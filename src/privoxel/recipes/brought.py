@@ -120,7 +120,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     brought = _screened(brought, options)
     attacks = _chosen(brought, options, primary)
     compared = _compared(brought.cohort, brought, options)
-    config = _config(brought, options, tuple(attacks), primary)
+    config = run_config(brought, options, tuple(attacks), primary)
     check_sizes(compared, config.attacks, options.seed)
     shown = _shown_config(config, brought, options)
     settings: dict[str, Any] = {
@@ -211,10 +211,11 @@ def _observed(
                 raise
             logger.warning("%d scans left out: %s", len(refusal.scans), refusal.problems[0].what)
             scans = compared.cohort.covariates.scans
-            cohort = _without(cohort, {scans[row] for row in refusal.scans}, refusal.problems)
+            cohort = without_scans(cohort, {scans[row] for row in refusal.scans}, refusal.problems)
 
 
-def _without(cohort: Cohort, scans: set[Any], problems: Sequence[Problem]) -> Cohort:
+def without_scans(cohort: Cohort, scans: set[Any], problems: Sequence[Problem]) -> Cohort:
+    """Return ``cohort`` without ``scans``, and why."""
     kept = np.array([scan not in scans for scan in cohort.covariates.scans], dtype=np.bool_)
     return replace(cohort.select(kept), problems=(*cohort.problems, *problems))
 
@@ -241,7 +242,8 @@ def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, 
     return {name: attack for name, attack in known.items() if name in asked}
 
 
-def _config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...], primary: str) -> RunConfig:
+def run_config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...], primary: str) -> RunConfig:
+    """Return the settings of such an audit in the form of a run's."""
     title = options.title or f"Membership-inference audit of {brought.name}"
     return RunConfig(
         seed=options.seed,

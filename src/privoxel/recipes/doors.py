@@ -13,57 +13,25 @@ from typing import TYPE_CHECKING, Any, final
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
 from privoxel.cohort.memberships import Grouped, Sources, group_by_ids, load_grouped
-from privoxel.cohort.preprocess import Normalise
+from privoxel.cohort.predictions import load_predictions
 from privoxel.errors import ConfigError, ModelError
 from privoxel.executor import usable_cores
 from privoxel.models.callables import is_reference, load_reference, predictor_of
 from privoxel.models.predictor import FileFormat, Predictor, file_format
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
-from privoxel.recipes.predictions import audit_predictions
-from privoxel.recipes.queried import brought_predictor, brought_tabular
+from privoxel.recipes.given import Given, refuse_beside_predictions, refuse_packed
+from privoxel.recipes.members_only import MembersChecked, check_members
+from privoxel.recipes.predictions import brought_predictions
+from privoxel.recipes.queried import brought_predictor
 from privoxel.recipes.runs import new_folder
+from privoxel.recipes.tabular import FeatureReader, brought_tabular
 
 if TYPE_CHECKING:
     from privoxel.models.adapted import WhiteBox
 
-TABLES = (".tsv", ".csv", ".txt")
 RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
 """Voxel sizes (mm) whose grids are tried against the input that a model states; the first is the default."""
-
-
-@final
-@dataclass(frozen=True)
-class Given:
-    """What somebody brings to ``privoxel audit``.
-
-    ``model``: a table of predictions, a model's file or folder, or ``package.module:name``. ``cohort``: BIDS
-    folder, table of volumes or table of features. ``members``, ``non_members``: lists of ids or folders.
-    ``root``: a further folder in which a table's paths may lie. ``resolution``: edge of the voxels of the
-    model's grid, mm; None where the model states its input, else 2. ``normalise``: voxels of the z-score.
-    ``target``: which of several outputs is the age. ``features``: columns that a tabular model reads.
-    ``stability``: ask about moved copies too. ``black_box``: do not look inside. ``trust_pickle``: load a
-    pickle, which can run any code. ``weights``: of a network that is looked into.
-    """
-
-    model: str
-    cohort: Path | None = None
-    members: Path | None = None
-    non_members: Path | None = None
-    root: Path | None = None
-    resolution: float | None = None
-    normalise: Normalise = "all"
-    target: int | None = None
-    features: tuple[str, ...] = ()
-    stability: bool = False
-    black_box: bool = False
-    trust_pickle: bool = False
-    weights: Path | None = None
-
-    @property
-    def is_predictions(self) -> bool:
-        """Whether a table of predictions was given."""
-        return Path(self.model).suffix.lower() in TABLES
 
 
 def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
@@ -72,12 +40,20 @@ def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
     Raises:
         PrivoxelError: for anything that cannot be used.
     """
-    if given.is_predictions:
-        _refuse_beside_predictions(given)
-        return audit_predictions(Path(given.model), output, options)
     if is_white_box(given):
         options = _with_runtime(options)
     return audit_brought(open_door(given, options), output, options)
+
+
+def check_given(given: Given, output: Path, options: BroughtAudit) -> MembersChecked:
+    """Check the members of what was given, without non-members, in the folder ``output``.
+
+    Raises:
+        PrivoxelError: for anything that cannot be used.
+    """
+    if is_white_box(given):
+        options = _with_runtime(options)
+    return check_members(open_door(given, options), output, options)
 
 
 def _with_runtime(options: BroughtAudit) -> BroughtAudit:
@@ -90,29 +66,18 @@ def _with_runtime(options: BroughtAudit) -> BroughtAudit:
     return replace(options, runtime=choose_runtime(TrainingConfig(threads=options.workers)))
 
 
-def _refuse_beside_predictions(given: Given) -> None:
-    """Raise ``ConfigError`` for options that a table of predictions has no use for."""
-    named = {
-        "--cohort": given.cohort,
-        "--members": given.members,
-        "--non-members": given.non_members,
-        "--weights": given.weights,
-        "--features": given.features,
-    }
-    idle = [option for option, value in named.items() if value]
-    if idle:
-        raise ConfigError(
-            f"A table of predictions says by itself who is a member and what the model said, got "
-            f"{', '.join(idle)}. Drop that, or give the model instead of the table."
-        )
-
-
 def open_door(given: Given, options: BroughtAudit) -> Brought:
     """Return what the model and the people of ``given`` give an audit.
 
     Raises:
         PrivoxelError: for a model or cohort that cannot be used.
     """
+    refuse_packed(given.model)
+    if given.is_predictions:
+        refuse_beside_predictions(given)
+        path = Path(given.model)
+        table = load_predictions(path, skip_bad=options.skip_bad, members_only=given.members_only)
+        return brought_predictions(path.name, table)
     name = name_of(given.model)
     if given.cohort is None and not (given.members and given.non_members):
         raise ConfigError(
@@ -128,10 +93,10 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
         )
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
-        table = load_features(given.cohort, skip_bad=options.skip_bad)
-        sources = Sources(given.cohort, given.members, given.non_members)
-        grouped = load_grouped(sources, _Loaded(table.cohort), skip_bad=options.skip_bad)
-        return brought_tabular(predictor, table, grouped, name, features=given.features)
+        reader = FeatureReader(predictor, name, given.features)
+        sources = _sources(given)
+        grouped = load_grouped(sources, reader, skip_bad=options.skip_bad)
+        return brought_tabular(predictor, reader.table, grouped, name, reader.columns)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
     return brought_predictor(predictor, grouped, name, stability=given.stability)
 
@@ -159,8 +124,11 @@ def load_scans(given: Given, grid: Grid, options: BroughtAudit, columns: Sequenc
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
     load = partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root, columns=columns)
-    sources = Sources(given.cohort, given.members, given.non_members)
-    return load_grouped(sources, load, skip_bad=options.skip_bad)
+    return load_grouped(_sources(given), load, skip_bad=options.skip_bad)
+
+
+def _sources(given: Given) -> Sources:
+    return Sources(given.cohort, given.members, given.non_members, given.members_only)
 
 
 def open_predictor(given: Given) -> Predictor:
@@ -187,8 +155,8 @@ def open_predictor(given: Given) -> Predictor:
         return load_estimator(path, form, trust_pickle=given.trust_pickle, target=given.target)
     if form is FileFormat.WEIGHTS:
         raise ModelError(
-            f"{path.name} needs the network that its weights belong to, got weights alone. Give "
-            f"package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
+            f"{path.name} needs the network that its weights belong to, got weights alone (or pickled). "
+            f"Give package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
         )
     raise ModelError(
         f"{path.name} needs to be ONNX, TorchScript, an exported program (.pt2), skops, or a table of "
@@ -292,12 +260,13 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     place: Path | None = None
     if isinstance(cohort, str | Path):
         place = Path(cohort)
-        cohort = _read(place, predictor, skip_bad=options.skip_bad)
-    found = cohort
+        cohort = _read(place, predictor)
+    reader = FeatureReader(predictor, title)
+    found = reader.keep(cohort) if isinstance(cohort, FeatureTable) else cohort
     scans = found.cohort if isinstance(found, FeatureTable) else found
     grouped = _grouped(scans, members, non_members, place, skip_bad=options.skip_bad)
     if isinstance(found, FeatureTable):
-        brought = brought_tabular(predictor, found, grouped, title)
+        brought = brought_tabular(predictor, found, grouped, title, reader.columns)
     else:
         brought = brought_predictor(predictor, grouped, title, stability=stability)
     return audit_brought(brought, folder, options)
@@ -344,12 +313,13 @@ def _brought_network(
     return brought_white_box(box, grouped, title, signals=options.signals, runtime=options.runtime)
 
 
-def _read(place: Path, predictor: Predictor, *, skip_bad: bool) -> Cohort | FeatureTable:
+def _read(place: Path, predictor: Predictor) -> Cohort | FeatureTable:
+    """Return what can be used of a cohort; its problems are judged once it is known who is a member."""
     if is_feature_table(place):
-        return load_features(place, skip_bad=skip_bad)
+        return load_features(place, skip_bad=True)
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    return load_cohort(place, grid=grid_for(predictor.input_shape, None), skip_bad=skip_bad)
+    return load_cohort(place, grid=grid_for(predictor.input_shape, None), skip_bad=True)
 
 
 def _grouped(
@@ -364,7 +334,7 @@ def _grouped(
     if members is None or isinstance(members, Path):
         sources = Sources(place or Path(), members, non_members)
         return load_grouped(sources, _Loaded(cohort), skip_bad=skip_bad)
-    return group_by_ids(cohort, members, non_members)
+    return group_by_ids(cohort, members, non_members, skip_bad=skip_bad)
 
 
 def _as_path(given: Any) -> Any:

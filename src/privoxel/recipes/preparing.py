@@ -30,12 +30,16 @@ COLUMNS = tuple(
 @final
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Which scans, and how many at once; nothing here changes a voxel."""
+    """Which scans, and how many at once; nothing here changes a voxel.
+
+    ``root``: a further folder that links of the dataset may lead to.
+    """
 
     participants: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     workers: int = 1
     progress: Progress | None = None
+    root: Path | None = None
 
 
 class Preparation(NamedTuple):
@@ -71,7 +75,7 @@ def plan_preparation(raw: Path, folder: Path, settings: PrepareSettings, options
     """
     described = settings.described()
     check_output(raw, folder)
-    found = find_scans(raw, participants=options.participants, sessions=options.sessions)
+    found = find_scans(raw, participants=options.participants, sessions=options.sessions, root=options.root)
     _check_settings(folder, described)
     return _divided(found, folder, _finished(folder, described))
 

@@ -9,7 +9,6 @@ import numpy as np
 from privoxel.attacks import ON_COPIES
 from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.features import FeatureTable, choose_columns
 from privoxel.cohort.memberships import Grouped
 from privoxel.errors import ModelError, Problem
 from privoxel.models.predictor import Predictor
@@ -52,44 +51,8 @@ def brought_predictor(
         cohort=grouped.cohort,
         states=states_of(grouped),
         attacks=attacks,
-        observe=_Asking(predictor, inputs_of, kinds),
+        observe=Asking(predictor, inputs_of, kinds),
         facts={**predictor.facts, "stability": stability},
-        notes=grouped.notes,
-    )
-
-
-def brought_tabular(
-    predictor: Predictor, table: FeatureTable, grouped: Grouped, name: str, *, features: Sequence[str] = ()
-) -> Brought:
-    """Return what a model of a table of features gives an audit; ``features`` names the columns it reads.
-
-    Raises:
-        ConfigError: if the columns that it reads are not in the table, or cannot be told.
-        ModelError: if the model does not read a table.
-    """
-    shape = predictor.input_shape
-    if shape is not None and len(shape) != 2:
-        raise ModelError(
-            f"{name} needs inputs of {len(shape)} axes, got a table of features (2 axes). Give it scans."
-        )
-    columns = choose_columns(
-        table, features, getattr(predictor, "columns", None), None if shape is None else shape[1]
-    )
-    values = table.read(columns)
-    row_of = {scan: row for row, scan in enumerate(table.cohort.covariates.scans)}
-
-    def inputs_of(cohort: Cohort) -> tuple[Inputs, int]:
-        own = values[[row_of[scan] for scan in cohort.covariates.scans]]
-        return (lambda rows: own[rows]), 0
-
-    return Brought(
-        kind="model",
-        name=name,
-        cohort=grouped.cohort,
-        states=states_of(grouped),
-        attacks=black_box_attacks(),
-        observe=_Asking(predictor, inputs_of),
-        facts={**predictor.facts, "features": len(columns), "columns": list(columns[:20])},
         notes=grouped.notes,
     )
 
@@ -118,7 +81,7 @@ def _check_shape(predictor: Predictor, entry: tuple[int, ...], what: str) -> Non
 
 @final
 @dataclass(frozen=True)
-class _Asking:
+class Asking:
     """Asks the model about every judged scan; of scans, answers are kept as they come."""
 
     predictor: Predictor

@@ -84,8 +84,13 @@ class Collector:
         if role is not Role.AGE:
             if role is Role.PARTICIPANT:
                 self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} values", where)
-        elif look_like_ages(column.numbers):
-            self.found(Kind.TABLE, f"column {_shown(name)!r} of {column.size:,} plausible ages", where)
+        else:
+            self.ages(name, column.size, column.numbers, where)
+
+    def ages(self, name: str, size: int, sample: Sequence[float], where: str) -> None:
+        """Take note of ``size`` values under a name that says age, if the first of them can be ages."""
+        if look_like_ages(sample):
+            self.found(Kind.TABLE, f"column {_shown(name)!r} of {size:,} plausible ages", where)
 
     def table(self, what: str, where: str) -> None:
         """Take note that this member holds a table of some kind (a data frame); its columns decide."""

@@ -9,19 +9,27 @@ import struct
 from typing import final
 
 from privoxel.scan.arrays import array_type, bytes_of, column_of, field_names, scan_strings, shape_of
-from privoxel.scan.collector import Collector, Column, numbers_of
+from privoxel.scan.collector import Collector, Column
+from privoxel.scan.columns import column, plain
 from privoxel.scan.findings import Kind
 from privoxel.scan.imports import is_dangerous, library_of
 from privoxel.scan.limits import UnreadableError
 from privoxel.scan.machine import ARRANGE, Blob, Called, Import, Many, Persistent, Stack, many
 from privoxel.scan.opcodes import Opcode, opcodes
+from privoxel.scan.records import record_of, scan_records
+from privoxel.scan.roles import FEWEST_VALUES
+from privoxel.scan.tensors import Storages, tensor_of
 from privoxel.scan.texts import scan_binary
 from privoxel.scan.window import Window
 
 TICKS = 1 << 14
 LONGEST_STRING = 1 << 16
 MOST_BLOBS = 100_000
+MOST_LISTS = 1_000
 NESTED = 8
+LOADED = "torch.storage._load_from_bytes"
+PICKLES_OF_OLDER_FORMAT = 4
+"""A number, a version, the system, the object; a list of keys and the storages follow."""
 TABLES = {
     "pandas.core.frame.DataFrame": "pandas table (DataFrame)",
     "pandas.core.series.Series": "pandas column (Series)",
@@ -31,20 +39,22 @@ TABLES = {
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _INTEGERS = {"BININT": "<i", "BININT1": "<B", "BININT2": "<H"}
-_TEXTS = frozenset({"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
-_OLD_TEXTS = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING"})
+_TEXTS = dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), "utf-8")
+_TEXTS |= dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), "latin-1")
+_TEXTS["UNICODE"] = "raw-unicode-escape"
 _BYTES = frozenset({"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"})
 
 
-def scan_pickles(window: Window, collector: Collector) -> dict[str, str]:
+def scan_pickles(window: Window, collector: Collector, storages: Storages | None = None) -> None:
     """Report everything in the pickles at the window's place, and in what follows them.
 
-    Returns the storages that tensors refer to, by key: the name of their type.
+    ``storages`` is told of those that tensors refer to; by default they are looked for behind the pickles.
 
     Raises:
         UnreadableError: if the first pickle is cut off or no pickle; what came before is reported.
     """
-    storages: dict[str, str] = {}
+    behind = storages is None
+    storages = Storages() if storages is None else storages
     first = window.position
     while window.remaining:
         begin = window.position
@@ -60,23 +70,24 @@ def scan_pickles(window: Window, collector: Collector) -> dict[str, str]:
             window.position = begin
             break
         reader.scan_bytes()
+    if behind:
+        storages.read_behind(window, collector)
     scan_binary(window.part(window.position, window.remaining), collector)
-    return storages
 
 
 @final
 class _Reader:
     """One pickle being read."""
 
-    def __init__(
-        self, window: Window, collector: Collector, storages: dict[str, str], depth: int = 0
-    ) -> None:
+    def __init__(self, window: Window, collector: Collector, storages: Storages, depth: int = 0) -> None:
         self.window = window
         self.collector = collector
         self.storages = storages
         self.depth = depth
         self.stack = Stack()
         self._untyped: dict[int, int] = {}
+        self._lists: dict[int, tuple[Many, str]] = {}
+        self._inner: dict[str, Window] = {}
 
     def read(self) -> None:
         """Read up to STOP."""
@@ -85,6 +96,7 @@ class _Reader:
                 self.collector.budget.tick()
             if not (self._value(opcode) or self._memo(opcode) or self._structure(opcode)):
                 self._code(opcode)
+        self._scan_lists()
 
     def scan_bytes(self) -> None:
         """Report the strings in all bytes that are no array of numbers."""
@@ -105,7 +117,7 @@ class _Reader:
             push(_number(opcode.lines[0]))
         elif name in ("LONG1", "LONG4"):
             push(int.from_bytes(self._argument(opcode), "little", signed=True) if opcode.length <= 8 else 0)
-        elif name in _TEXTS or name in _OLD_TEXTS:
+        elif name in _TEXTS:
             push(self._string(opcode))
         elif name in _BYTES:
             if len(self._untyped) >= MOST_BLOBS:
@@ -126,7 +138,7 @@ class _Reader:
             scan_binary(self.window.part(opcode.start, opcode.length), self.collector)
             return Blob(opcode.start, opcode.length)
         raw = opcode.lines[0] if opcode.lines else self._argument(opcode)
-        text = raw.decode("utf-8" if opcode.name in _TEXTS else "latin-1", "replace")
+        text = raw.decode(_TEXTS[opcode.name], "replace")
         self.collector.text(text, opcode.position)
         return text
 
@@ -157,7 +169,7 @@ class _Reader:
             stack.push(Many(is_mapping=True))
             self._add_pairs(pairs, opcode)
         elif name in ("APPEND", "APPENDS", "ADDITEMS"):
-            self._add_items([stack.pop()] if name == "APPEND" else stack.pop_to_mark())
+            self._add_items([stack.pop()] if name == "APPEND" else stack.pop_to_mark(), opcode)
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
             self._add_pairs([key, value], opcode)
@@ -167,11 +179,27 @@ class _Reader:
             return False
         return True
 
-    def _add_items(self, items: list[object]) -> None:
+    def _add_items(self, items: list[object], opcode: Opcode) -> None:
         target = _container(self.stack.top)
         if target is not None:
             for item in items:
                 target.add(item)
+            self._list(target, opcode)
+
+    def _list(self, target: Many, opcode: Opcode) -> None:
+        """Remember what may be a list of records until it is complete."""
+        if target.count >= FEWEST_VALUES and record_of(target.items[-1]) is not None:
+            if len(self._lists) >= MOST_LISTS:
+                self._scan_lists()
+            self._lists.setdefault(id(target), (target, f"byte {opcode.position:,}"))
+
+    def _scan_lists(self) -> None:
+        """Report lists and mappings of records."""
+        for held, where in self._lists.values():
+            records = [record for record in map(record_of, held.items) if record is not None]
+            rows = [{name: plain(self.window, value) for name, value in record.items()} for record in records]
+            scan_records(rows, held.count, self.collector, where)
+        self._lists = {}
 
     def _add_pairs(self, pairs: list[object], opcode: Opcode) -> None:
         target = _container(self.stack.top)
@@ -179,41 +207,19 @@ class _Reader:
             if target is not None:
                 target.add(value, key)
             self._entry(key, value, opcode)
+        if target is not None:
+            self._list(target, opcode)
 
     def _entry(self, key: object, value: object, opcode: Opcode) -> None:
-        if isinstance(key, str):
-            self.collector.entry(key, self._column(value), f"key {key[:60]!r}, byte {opcode.position:,}")
-
-    def _column(self, value: object) -> Column:
-        """Return what a value is as a column of a table."""
-        if isinstance(value, Many):
-            numbers = () if value.is_mapping else numbers_of(value.items)
-            return Column(value.count, numbers, is_container=value.count > 0)
-        return self._object_column(value) if isinstance(value, Called) else Column(1)
-
-    def _object_column(self, value: Called) -> Column:
-        """Return what an object is: an array, a tensor, or the items it was given."""
-        if isinstance(value.state, Many) and value.name.endswith("_reconstruct"):
-            return self._array_column(value.state.items[1:2], value.state.items[2:5:2])
-        if isinstance(value.arguments, Many) and value.name.endswith("_frombuffer"):
-            return self._array_column(value.arguments.items[2:3], value.arguments.items[1::-1])
-        if value.name.endswith("NumpyArrayWrapper") and isinstance(value.items, Many) and value.items.items:
-            found = value.items.items[0]
-            return found if isinstance(found, Column) else Column(1)
-        if value.name.startswith("torch._utils._rebuild"):
-            return Column(_tensor_size(value))
-        return Column(value.items.count, is_container=value.items.count > 0)
-
-    def _array_column(self, shape: list[object], content: list[object]) -> Column:
-        """Return an array, given its shape, and its type with its values, as far as they are there."""
-        if not shape or len(content) < 2:
-            return Column(1)
-        kind, values = array_type(content[0]), content[1]
-        if isinstance(values, Many):
-            return Column(values.count, numbers_of(values.items))
-        if kind is None or not isinstance(values, Blob | bytes):
-            return Column(max(bytes_of(kind, shape_of(shape[0])) // kind.size, 1) if kind else 1)
-        return column_of(self.window, values, kind)
+        if not isinstance(key, str):
+            return
+        where = f"key {key[:60]!r}, byte {opcode.position:,}"
+        self.collector.entry(key, column(self.window, value), where)
+        tensor = tensor_of(value)
+        if tensor is not None:
+            self.storages.want(key, tensor, self.collector, where)
+            if tensor.storage in self._inner:
+                self.storages.read(tensor.storage, self._inner[tensor.storage], self.collector)
 
     def _code(self, opcode: Opcode) -> None:
         """Take note of imports and calls, without making them."""
@@ -262,7 +268,7 @@ class _Reader:
             self.collector.table(TABLES[name], where)
         return Import(name)
 
-    def _called(self, function: object, arguments: object) -> Called | bytes:
+    def _called(self, function: object, arguments: object) -> Called | bytes | Persistent:
         """Return a call; ``_reconstructor`` and ``__newobj__`` stand for the class they make.
 
         Protocols up to 2 write bytes as text that is to be encoded; that one call is made.
@@ -276,7 +282,38 @@ class _Reader:
             made = Called(first[0] if first else None, arguments)
         if made.name.endswith("_frombuffer") and isinstance(arguments, Many) and len(arguments.items) > 1:
             self._typed(arguments.items[1], arguments.items[0])
+        if (
+            made.name.endswith("multiarray.scalar")
+            and isinstance(arguments, Many)
+            and len(arguments.items) > 1
+        ):
+            self._typed(arguments.items[0], arguments.items[1])
+        if made.name == LOADED and isinstance(arguments, Many) and arguments.items:
+            return self._storage_in(arguments.items[0]) or made
         return made
+
+    def _storage_in(self, values: object) -> Persistent | None:
+        """Return the reference to a storage that stands within a plain pickle, as a file in the older format.
+
+        It is the only one of that file and ends it. Its own names are all PyTorch's.
+        """
+        if not isinstance(values, Blob) or self.depth >= NESTED:
+            return None
+        inner, held = self.window.part(*values), Storages()
+        try:
+            for _ in range(PICKLES_OF_OLDER_FORMAT):
+                reader = _Reader(inner, Collector(self.collector.budget), held, self.depth + 1)
+                reader.read()
+        except UnreadableError:
+            return None
+        found = next(iter(held.types), "")
+        dtype, items = held.dtype(found), held.items.get(found)
+        if dtype is None or items is None or not 0 <= items * dtype.itemsize <= values.length:
+            return None
+        key, length = f"at byte {values.start}", items * dtype.itemsize
+        self.storages.types[key], self.storages.items[key] = held.types[found], items
+        self._inner[key] = self.window.part(values.start + values.length - length, length)
+        return Persistent(many(["storage", Import(held.types[found]), key]))
 
     def _typed(self, described: object, values: object) -> None:
         """Take bytes that are an array of a known type off the list of those to look through."""
@@ -289,10 +326,8 @@ class _Reader:
             scan_strings(Window(io.BytesIO(values)), Blob(0, len(values)), kind, self.collector)
 
     def _persistent(self, key: object) -> Persistent:
-        """Return a reference; PyTorch's is ("storage", type, key, device, elements)."""
-        items = key.items if isinstance(key, Many) else []
-        if len(items) >= 3 and isinstance(items[1], Import):
-            self.storages[str(items[2])] = items[1].name
+        """Return a reference, of which the storages are told."""
+        self.storages.refer(key)
         return Persistent(key)
 
     def _build(self, state: object, opcode: Opcode) -> None:
@@ -356,12 +391,3 @@ def _number(line: bytes) -> float:
         return int(text) if text.lstrip("+-").isdigit() and len(text) < 20 else float(text)
     except ValueError:
         return 0
-
-
-def _tensor_size(value: Called) -> int:
-    """Return how many numbers a rebuilt tensor has, as its pickled size says."""
-    items = value.arguments.items if isinstance(value.arguments, Many) else []
-    size = 1
-    for length in shape_of(items[2]) if len(items) > 2 else ():
-        size *= length
-    return size

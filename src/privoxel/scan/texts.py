@@ -11,7 +11,7 @@ from typing import Any
 
 from privoxel.scan.collector import Collector, Column, numbers_of
 from privoxel.scan.limits import MEBIBYTE
-from privoxel.scan.roles import FEWEST_VALUES
+from privoxel.scan.records import scan_records
 from privoxel.scan.window import Window
 
 OVERLAP = 1024
@@ -85,10 +85,11 @@ def scan_json(content: bytes, collector: Collector) -> None:
                 collector.text(name, f"key {path[:120]}")
                 collector.entry(name, _column(inner), f"key {path[:120]}")
                 left.append((path, inner))
-        elif isinstance(value, list):
-            records = [item for item in value if isinstance(item, dict)]
-            if len(records) >= FEWEST_VALUES:
-                collector.columns(list(records[0]), len(records), f"key {key[:120]}")
+        inside = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(inside, list):
+            records = [item for item in inside if isinstance(item, dict)]
+            scan_records(records, len(records), collector, f"key {key[:120]}")
+        if isinstance(value, list):
             left += [(key, item) for item in value if isinstance(item, dict | list)]
 
 

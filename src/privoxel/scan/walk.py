@@ -21,6 +21,8 @@ from privoxel.scan.opcodes import opcodes
 from privoxel.scan.pickles import scan_pickles
 from privoxel.scan.rdata import r_header, scan_rdata
 from privoxel.scan.safetensors_files import looks_like_safetensors, scan_safetensors
+from privoxel.scan.skops_files import SCHEMA, scan_schema
+from privoxel.scan.tensors import Storages
 from privoxel.scan.texts import is_text, scan_binary, scan_text
 from privoxel.scan.window import Window
 
@@ -153,39 +155,58 @@ def _scan_compressed(window: Window, name: str, collector: Collector, depth: int
 
 
 def _scan_archive(form: str, window: Window, collector: Collector, depth: int) -> None:
-    """Scan the members of an archive; raw numbers that a PyTorch pickle declares are passed over."""
-    storages: dict[str, str] = {}
+    """Scan the members of an archive; raw numbers that a PyTorch pickle declares are passed over.
+
+    Members that say what others hold come first: the pickle of a PyTorch file, the schema of a skops file.
+    """
+    storages = Storages()
+    names: dict[str, str] = {}
 
     def visit(member: Window, inner: str) -> None:
         outer = collector.member
         collector.member = f"{outer}!{inner}" if outer else inner
         try:
-            if inner.endswith("data.pkl") and form_of(member, inner) == "pickle":
-                storages.update(_scan_tensors(member, collector))
+            storage = STORAGE.fullmatch(inner)
+            if storage is not None and storages.is_wanted(storage.group(1)):
+                storages.read(storage.group(1), member, collector)
+            elif inner.endswith("data.pkl") and form_of(member, inner) == "pickle":
+                _scan_tensors(member, collector, storages)
             else:
-                scan_file(member, inner, collector, depth + 1)
+                if posixpath.basename(inner) == SCHEMA:
+                    names.update(_names_of_arrays(member, inner, collector))
+                scan_file(member, names.get(inner, inner), collector, depth + 1)
         finally:
             collector.member = outer
 
     def holds_numbers(inner: str) -> bool:
         storage = STORAGE.fullmatch(inner)
-        return storage is not None and bool(NUMBERS.fullmatch(storages.get(storage.group(1), "")))
+        if storage is None or storages.is_wanted(storage.group(1)):
+            return False
+        return bool(NUMBERS.fullmatch(storages.types.get(storage.group(1), "")))
 
     if form == "zip":
-        scan_zip(window, collector, visit, order=_pickle_first, skip=holds_numbers)
+        scan_zip(window, collector, visit, order=_telling_first, skip=holds_numbers)
     else:
         scan_tar(window, collector, visit)
 
 
-def _pickle_first(inner: str) -> int:
-    """Sort the pickle that names the storages of a PyTorch file before them."""
-    return 0 if inner.endswith("data.pkl") else 1
+def _telling_first(inner: str) -> int:
+    """Sort members that say what others hold before them."""
+    return 0 if inner.endswith("data.pkl") or posixpath.basename(inner) == SCHEMA else 1
 
 
-def _scan_tensors(member: Window, collector: Collector) -> dict[str, str]:
-    """Scan the pickle of a PyTorch file and return the types of the storages it names."""
+def _scan_tensors(member: Window, collector: Collector, storages: Storages) -> None:
+    """Scan the pickle of a PyTorch file, which says what its storages are."""
     try:
-        return scan_pickles(member, collector)
+        scan_pickles(member, collector, storages)
+    except UnreadableError as error:
+        collector.fault(str(error))
+
+
+def _names_of_arrays(member: Window, inner: str, collector: Collector) -> dict[str, str]:
+    """Return what the arrays of a skops file are called, by their file."""
+    try:
+        return scan_schema(member, inner, collector)
     except UnreadableError as error:
         collector.fault(str(error))
         return {}
