@@ -27,6 +27,7 @@ from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.combine import over_targets
 from privoxel.recipes.brought import BroughtAudit
 from privoxel.recipes.doors import Given, audit_given
+from privoxel.recipes.judging import COVARIATES_ONLY
 
 ATTACKS = ("abs-error", "default-black-box")
 SEED = 0
@@ -42,7 +43,7 @@ def regressors() -> dict[str, RegressorMixin]:
         "random forest": RandomForestRegressor(200, random_state=SEED),
         "gradient boosting": GradientBoostingRegressor(random_state=SEED),
         "two-layer network": make_pipeline(
-            StandardScaler(), MLPRegressor((64, 32), max_iter=500, random_state=SEED)
+            StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 32), max_iter=500, random_state=SEED)
         ),
     }
 
@@ -61,7 +62,8 @@ def audited(
     features = [name for name in table.columns if name not in {"participant_id", "age", "sex"}]
     fitted = clone(regressor).fit(table.loc[members, features], table.loc[members, "age"])
     skops.io.dump(fitted, folder / "model.skops")
-    table.assign(member=members.astype(int)).to_csv(folder / "table.tsv", sep="\t", index=False)
+    told = pd.concat([table, pd.Series(members.astype(int), name="member")], axis=1)
+    told.to_csv(folder / "table.tsv", sep="\t", index=False)
     given = Given(str(folder / "model.skops"), cohort=folder / "table.tsv")
     audit_given(given, folder / "audit", BroughtAudit(attacks=ATTACKS, primary="default-black-box"))
     (scores,) = Archive.load(folder / "audit" / "scores.npz").targets.values()
@@ -84,7 +86,7 @@ def line(name: str, found: list[TargetScores]) -> str:
         f"{np.mean([mae(one, of_members=group) for one in found]):.1f}" for group in (True, False)
     )
     cells = [mean([one.evaluated for one in found], attack) for attack in ATTACKS]
-    control = mean([one.controls for one in found], "covariates-only")
+    control = mean([one.controls for one in found], COVARIATES_ONLY)
     return f"| {name} | {errors} | {' | '.join(cells)} | {control} |"
 
 
