@@ -12,6 +12,7 @@ import skops.io
 import torch
 from onnx import TensorProto
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPRegressor
 
 from privoxel.errors import ModelError
 from privoxel.models.callables import load_reference, predictor_of
@@ -164,6 +165,14 @@ def test_a_pickle_is_loaded_only_if_it_is_trusted_and_never_runs_before(tmp_path
     path.write_bytes(pickle.dumps(model))
     trusted = load_estimator(path, FileFormat.PICKLE, trust_pickle=True)
     np.testing.assert_allclose(trusted.predict(np.eye(3)), [0, 1, 2], atol=1e-9)
+
+
+def test_a_skops_file_of_a_network_keeps_its_optimiser_and_answers(tmp_path, rng):
+    table, ages = rng.normal(size=(30, 3)), rng.normal(60, 5, 30)
+    network = MLPRegressor(hidden_layer_sizes=(4,), tol=1e9).fit(table, ages)
+    skops.io.dump(network, tmp_path / "m.skops")
+    predictor = load_estimator(tmp_path / "m.skops", FileFormat.SKOPS)
+    np.testing.assert_array_equal(predictor.predict(table), network.predict(table))
 
 
 def test_a_skops_file_with_other_types_is_refused_by_name(tmp_path):

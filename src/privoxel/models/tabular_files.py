@@ -18,11 +18,12 @@ from privoxel.arrays import FloatArray
 from privoxel.errors import ConfigError, ModelError
 from privoxel.models.predictor import Batch, FileFormat, digest_of, foreign, one_age_each
 
-COMPILED = re.compile(
+LEFT_TO_USER = re.compile(
     r"sklearn\.(tree\._tree|neighbors\._(kd|ball)_tree|metrics\._dist_metrics|_loss\._loss|_loss\.link|_loss\.loss"
-    r"|ensemble\._hist_gradient_boosting\.\w+|ensemble\._gb_losses|linear_model\._sgd_fast)\.[A-Z]\w*"
+    r"|ensemble\._hist_gradient_boosting\.\w+|ensemble\._gb_losses|linear_model\._sgd_fast"
+    r"|neural_network\._stochastic_optimizers)\.[A-Z]\w*"
 )
-"""Classes of scikit-learn's compiled modules, which skops leaves to the user: they hold numbers."""
+"""Classes of scikit-learn that skops leaves to the user, nearly all compiled: they hold numbers."""
 
 CONVERT = (
     "Load it where you made it and write skops.io.dump(model, 'model.skops'); or say --trust-pickle if you "
@@ -110,7 +111,7 @@ def _skops(path: Path, trust: bool) -> Any:
         raise ConfigError("skops files need skops, got none installed. Install privoxel[tabular].") from error
     try:
         listed = sorted(skops.io.get_untrusted_types(file=path))
-        unknown = [name for name in listed if not COMPILED.fullmatch(name)]
+        unknown = [name for name in listed if not LEFT_TO_USER.fullmatch(name)]
         if unknown and not trust:
             raise ModelError(
                 f"{path.name} needs types of scikit-learn alone, got {', '.join(unknown[:5])}. Say "
