@@ -109,7 +109,10 @@ class AdaptedModel(nn.Module):
         inputs = volumes if first is None else volumes.to(first.dtype)
         if self.box.prepare is not None:
             inputs = self.box.prepare(inputs)
-        return chosen_output(self.net(inputs), self.box.output)
+        returned = self.net(inputs)
+        if len(volumes) == 1:
+            returned = _with_scan_axis(returned)
+        return chosen_output(returned, self.box.output)
 
     @contextmanager
     def layer_outputs(self, layers: Sequence[str], found: dict[str, Tensor]) -> Iterator[None]:
@@ -257,6 +260,17 @@ def _averaged(maps: Tensor, *, channels_last: bool) -> Tensor:
     if maps.dim() < 3:
         return maps.clone()
     return maps.flatten(1, -2).mean(1) if channels_last else maps.flatten(2).mean(2)
+
+
+def _with_scan_axis(returned: Any) -> Any:
+    """Return what a network returned for a single scan, with the axis of scans where squeeze() took it."""
+    if isinstance(returned, Tensor):
+        return returned if returned.dim() and len(returned) == 1 else returned.unsqueeze(0)
+    if isinstance(returned, Mapping):
+        return {key: _with_scan_axis(part) for key, part in returned.items()}
+    if isinstance(returned, list | tuple):
+        return [_with_scan_axis(part) for part in returned]
+    return returned
 
 
 def _is_single(value: Any) -> bool:

@@ -108,7 +108,7 @@ def _outputs(model: AdaptedModel, output: Tensor, volumes: Tensor) -> Iterator[P
             "Return one row per scan, the scans first",
         )
         return
-    rows = output.flatten(1)
+    rows = output.reshape(len(output), -1)
     if not bool(rows.isfinite().all()):
         yield Problem(
             "output",
@@ -117,7 +117,7 @@ def _outputs(model: AdaptedModel, output: Tensor, volumes: Tensor) -> Iterator[P
         )
         return
     with torch.no_grad():
-        again = model(volumes).flatten(1)
+        again = model(volumes).reshape(rows.shape)
         alone = torch.cat([model(volumes[k : k + 1]).reshape(1, -1) for k in range(len(volumes))])
     limit = RELATIVE * max(float(rows.abs().max()), float(rows.std()), 1e-6)
     if float((rows - again).abs().max()) > limit:
