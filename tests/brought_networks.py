@@ -54,6 +54,11 @@ def not_a_network() -> str:
     return "network"
 
 
+def boom() -> nn.Module:
+    """Fail, as factories do."""
+    return {}["weights"]
+
+
 def needs_arguments(depth: int) -> nn.Module:
     """Return a network that cannot be made without being told its depth."""
     return nn.Linear(depth, 1)

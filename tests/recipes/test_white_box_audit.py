@@ -204,6 +204,7 @@ def test_factories_are_called_and_weights_put_into_what_they_make(tmp_path):
             r"needs an nn\.Module or a privoxel\.models\.WhiteBox, got str",
         ),
         ("tests.brought_networks:needs_arguments", "callable without arguments"),
+        ("tests.brought_networks:boom", "brought_networks:boom needs to return a network, got KeyError"),
         ("tests.brought_networks:GRID", "needs a function, a class or a network, got tuple"),
         ("tests.brought_networks:nowhere", "needs the name 'nowhere'"),
         ("no.such.module:name", "needs a module that can be imported"),

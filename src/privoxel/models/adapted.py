@@ -52,6 +52,9 @@ class WhiteBox:
 
     >>> WhiteBox(nn.Linear(3, 1), roles={"output": ""}).head
     Scalar(loss='mse', target=None, targets=(), offset=0.0, scale=1.0, delta=1.0)
+
+    Raises:
+        ModelError: if ``net`` is no network.
     """
 
     net: nn.Module = field(repr=False)
@@ -60,6 +63,12 @@ class WhiteBox:
     output: str | int | None = None
     layers: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.net, nn.Module):
+            raise ModelError(
+                f"WhiteBox needs a network (an nn.Module), got {_kind(self.net)}. Give the network itself."
+            )
 
 
 @final
@@ -275,6 +284,10 @@ def _with_scan_axis(returned: Any) -> Any:
 
 def _is_single(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0 and value.numel() == len(value)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _shown(returned: Any) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from privoxel.errors import ModelError
+from privoxel.errors import ModelError, PrivoxelError
 from privoxel.models.adapted import WhiteBox
 from privoxel.models.callables import load_reference
+from privoxel.models.predictor import foreign
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -19,7 +20,7 @@ def build_from(place: str) -> WhiteBox:
     The factory is called without arguments; an ``nn.Module`` or a ``WhiteBox`` at that place is taken itself.
 
     Raises:
-        ModelError: if there is no such module or name, or it makes something else.
+        ModelError: if there is no such module or name, or it fails or makes something else.
     """
     made = load_reference(place)
     if not isinstance(made, nn.Module | WhiteBox):
@@ -66,4 +67,11 @@ def _called(made: Any, place: str) -> Any:
         ) from error
     except ValueError:  # no signature to look at: calling it will tell
         pass
-    return made()
+    try:
+        return made()
+    except PrivoxelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"Factory {place} needs to return a network, got {foreign(error)}. Correct the factory."
+        ) from error
