@@ -145,10 +145,14 @@ def is_white_box(given: Given) -> bool:
 def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
     from privoxel.recipes.white_box import brought_white_box, open_network  # noqa: PLC0415 - imports torch
 
-    box = open_network(
-        given.model, weights=given.weights, trust_pickle=given.trust_pickle, target=given.target
-    )
     grid = Grid.mni(RESOLUTIONS[0] if given.resolution is None else given.resolution)
+    box = open_network(
+        given.model,
+        weights=given.weights,
+        trust_pickle=given.trust_pickle,
+        target=given.target,
+        grid=grid.shape,
+    )
     grouped = load_scans(given, grid, options)
     return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
 

@@ -24,7 +24,7 @@ from privoxel.cohort.splits import membership_of
 from privoxel.config import SignalConfig
 from privoxel.errors import CohortError, ConfigError, ModelProblemsError
 from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
-from privoxel.models.factories import build_from
+from privoxel.models.factories import Known, build_from
 from privoxel.models.heads import Scalar, StatesSpread
 from privoxel.models.monai_nets import bundle_box
 from privoxel.models.validation import find_problems
@@ -108,7 +108,12 @@ def brought_white_box(
 
 
 def open_network(
-    place: str, *, weights: Path | None = None, trust_pickle: bool = False, target: int | None = None
+    place: str,
+    *,
+    weights: Path | None = None,
+    trust_pickle: bool = False,
+    target: int | None = None,
+    grid: Sequence[int] | None = None,
 ) -> WhiteBox:
     """Return the network at ``place``: a MONAI bundle's folder, or what ``package.module:factory`` makes.
 
@@ -117,6 +122,7 @@ def open_network(
         weights: of a factory's network, unless it has them already; of a bundle, instead of its own.
         trust_pickle: open weights that are a pickle of more than tensors.
         target: which of several outputs is the age, where the factory does not say it.
+        grid: voxels along x, y and z, for factories that need them.
 
     Raises:
         ModelError: if it cannot be made, or the weights do not fit.
@@ -124,9 +130,10 @@ def open_network(
     if Path(place).is_dir():
         box = bundle_box(Path(place), weights=weights, trust_pickle=trust_pickle)
     else:
-        box = build_from(place)
-        if weights is not None:
-            load_into(box.net, read_weights(weights, trust_pickle=trust_pickle), source=weights.name)
+        tensors = None if weights is None else read_weights(weights, trust_pickle=trust_pickle)
+        box = build_from(place, Known(tensors, grid))
+        if weights is not None and tensors is not None:
+            load_into(box.net, tensors, source=weights.name)
     if target is not None and isinstance(box.head, Scalar):
         box = replace(box, head=replace(box.head, target=target))
     return box
