@@ -253,7 +253,7 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who is a member"),
+        (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who there is"),
         (("m.onnx",), "An audit of m needs people, got no --cohort"),
         (("a.b:c", "--cohort", "bids"), "needs a module that can be imported"),
         (("m.onnx", "--cohort", "bids", "--memory", "much"), "--memory needs a size"),

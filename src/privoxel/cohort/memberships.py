@@ -102,6 +102,18 @@ class CohortLoader(Protocol):
         ...
 
 
+@final
+@dataclass(frozen=True)
+class Loaded:
+    """Gives a cohort that is loaded already."""
+
+    cohort: Cohort
+
+    def __call__(self, path: Path, /, *, skip_bad: bool) -> Cohort:  # noqa: ARG002 - as loaders are called
+        """Return that cohort."""
+        return self.cohort
+
+
 def load_grouped(sources: Sources, load: CohortLoader, *, skip_bad: bool = False) -> Grouped:
     """Return the cohort of ``sources`` and who of it is a member; voxels are read later.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
-from privoxel.cohort.memberships import Grouped, Sources, group_by_ids, load_grouped
+from privoxel.cohort.memberships import Grouped, Loaded, Sources, group_by_ids, load_grouped
 from privoxel.cohort.preprocess import Normalise
 from privoxel.errors import ConfigError, ModelError
 from privoxel.executor import usable_cores
@@ -74,7 +74,9 @@ def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
     """
     if given.is_predictions:
         _refuse_beside_predictions(given)
-        return audit_predictions(Path(given.model), output, options)
+        return audit_predictions(
+            Path(given.model), output, options, members=given.members, non_members=given.non_members
+        )
     if is_white_box(given):
         options = _with_runtime(options)
     return audit_brought(open_door(given, options), output, options)
@@ -94,15 +96,13 @@ def _refuse_beside_predictions(given: Given) -> None:
     """Raise ``ConfigError`` for options that a table of predictions has no use for."""
     named = {
         "--cohort": given.cohort,
-        "--members": given.members,
-        "--non-members": given.non_members,
         "--weights": given.weights,
         "--features": given.features,
     }
     idle = [option for option, value in named.items() if value]
     if idle:
         raise ConfigError(
-            f"A table of predictions says by itself who is a member and what the model said, got "
+            f"A table of predictions says by itself who there is and what the model said, got "
             f"{', '.join(idle)}. Drop that, or give the model instead of the table."
         )
 
@@ -130,7 +130,7 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
     if given.cohort is not None and is_feature_table(given.cohort):
         table = load_features(given.cohort, skip_bad=options.skip_bad)
         sources = Sources(given.cohort, given.members, given.non_members)
-        grouped = load_grouped(sources, _Loaded(table.cohort), skip_bad=options.skip_bad)
+        grouped = load_grouped(sources, Loaded(table.cohort), skip_bad=options.skip_bad)
         return brought_tabular(predictor, table, grouped, name, features=given.features)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
     return brought_predictor(predictor, grouped, name, stability=given.stability)
@@ -235,17 +235,6 @@ def name_of(model: str) -> str:
 def _fit_for_files(text: str) -> str:
     kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
     return kept.strip(".") or "model"
-
-
-@final
-@dataclass(frozen=True)
-class _Loaded:
-    """Gives a cohort that is loaded already."""
-
-    cohort: Cohort
-
-    def __call__(self, path: Path, /, *, skip_bad: bool) -> Cohort:  # noqa: ARG002 - as loaders are called
-        return self.cohort
 
 
 def audit(  # noqa: PLR0913 - the face of the package: each option by its own name
@@ -360,7 +349,7 @@ def _grouped(
         )
     if members is None or isinstance(members, Path):
         sources = Sources(place or Path(), members, non_members)
-        return load_grouped(sources, _Loaded(cohort), skip_bad=skip_bad)
+        return load_grouped(sources, Loaded(cohort), skip_bad=skip_bad)
     return group_by_ids(cohort, members, non_members)
 
 

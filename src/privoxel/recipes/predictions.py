@@ -5,11 +5,13 @@ No model and no scan is needed: every black-box attack without reference models 
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort, Grid, NoVolumes
+from privoxel.cohort.memberships import Loaded, Sources, load_grouped
 from privoxel.cohort.predictions import Predictions, load_predictions
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought, given_table
@@ -17,6 +19,7 @@ from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.table import PREDICTION, STATED_SD
 
 NAME = "predictions"
+LISTS_WIN = "Members are those of the given lists; a column 'member' of the table was not read."
 PredictionAudit = BroughtAudit
 
 
@@ -35,18 +38,38 @@ def black_box_attacks(*, stated_sd: bool = False) -> dict[str, Attack]:
     }
 
 
-def audit_predictions(path: Path, output: Path, options: BroughtAudit) -> Outcome:
+def audit_predictions(
+    path: Path,
+    output: Path,
+    options: BroughtAudit,
+    *,
+    members: Path | None = None,
+    non_members: Path | None = None,
+) -> Outcome:
     """Audit the table of predictions at ``path`` in the run folder ``output`` and return the results.
 
+    Args:
+        path: the table.
+        output: the run folder.
+        options: how it is audited.
+        members: list of who trained the model, instead of the table's column ``member``.
+        non_members: list of whom it never saw; everybody else in the table if left out.
+
     Raises:
-        PrivoxelError: for a table, settings or a folder that cannot be used.
+        PrivoxelError: for a table, lists, settings or a folder that cannot be used.
     """
-    table = load_predictions(path, skip_bad=options.skip_bad)
-    return audit_brought(brought_predictions(path.name, table), output, options)
+    if members is None and non_members is None:
+        table = load_predictions(path, skip_bad=options.skip_bad)
+        return audit_brought(brought_predictions(path.name, table), output, options)
+    table = load_predictions(path, skip_bad=options.skip_bad, needs_member=False)
+    sources = Sources(path, members, non_members)
+    grouped = load_grouped(sources, Loaded(_cohort(path.name, table)), skip_bad=options.skip_bad)
+    table = replace(table, state=grouped.scan_states)
+    return audit_brought(brought_predictions(path.name, table, (LISTS_WIN, *grouped.notes)), output, options)
 
 
-def brought_predictions(name: str, table: Predictions) -> Brought:
-    """Return what a table of predictions gives an audit; ``name`` is the table's."""
+def brought_predictions(name: str, table: Predictions, notes: tuple[str, ...] = ()) -> Brought:
+    """Return what a table of predictions gives an audit; ``notes`` are for its readers."""
     people = table.covariates
     row_of = {scan: row for row, scan in enumerate(people.scans)}
 
@@ -64,6 +87,7 @@ def brought_predictions(name: str, table: Predictions) -> Brought:
         states=dict(zip((scan.participant for scan in people.scans), table.state.tolist(), strict=True)),
         attacks=black_box_attacks(stated_sd=table.sd is not None),
         observe=observe,
+        notes=notes,
     )
 
 
