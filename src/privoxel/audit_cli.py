@@ -183,7 +183,8 @@ def audit_command(
     """
     from privoxel.executor import usable_cores
     from privoxel.recipes.brought import BroughtAudit
-    from privoxel.recipes.doors import Given, audit_given
+    from privoxel.recipes.doors import audit_given
+    from privoxel.recipes.given import Given
     from privoxel.recipes.matched import parse_match
 
     log_to_terminal(verbose=verbose)

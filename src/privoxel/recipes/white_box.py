@@ -22,7 +22,7 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.memberships import Grouped
 from privoxel.cohort.splits import membership_of
 from privoxel.config import SignalConfig
-from privoxel.errors import CohortError, ConfigError, ModelProblemsError
+from privoxel.errors import CohortError, ConfigError, ModelError, ModelProblemsError
 from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
 from privoxel.models.factories import Known, build_from
 from privoxel.models.heads import Scalar, StatesSpread
@@ -134,9 +134,23 @@ def open_network(
         box = build_from(place, Known(tensors, grid))
         if weights is not None and tensors is not None:
             load_into(box.net, tensors, source=weights.name)
-    if target is not None and isinstance(box.head, Scalar):
-        box = replace(box, head=replace(box.head, target=target))
-    return box
+    return with_age_at(box, target)
+
+
+def with_age_at(box: WhiteBox, target: int | None) -> WhiteBox:
+    """Return ``box`` with the age at another position among the outputs; None changes nothing.
+
+    Raises:
+        ModelError: if its head takes no position.
+    """
+    if target is None:
+        return box
+    if not isinstance(box.head, Scalar):
+        raise ModelError(
+            f"A target needs the head Scalar, which reads one output, got {type(box.head).__name__}. Leave "
+            "--target out, or let the head itself say where the age is."
+        )
+    return replace(box, head=replace(box.head, target=target))
 
 
 def checked_model(box: WhiteBox, cohort: Cohort, runtime: Runtime) -> AdaptedModel:

@@ -1,0 +1,123 @@
+"""What somebody brings to an audit: the model, the people, and how each is to be read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from privoxel.cohort.base import Grid
+from privoxel.cohort.preprocess import Normalise
+from privoxel.errors import ConfigError, ModelError
+from privoxel.executor import usable_cores
+from privoxel.models.callables import is_reference, load_reference, predictor_of
+from privoxel.models.predictor import FileFormat, Predictor, file_format
+
+TABLES = (".tsv", ".csv", ".txt")
+RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
+"""Voxel sizes (mm) whose grids are tried against the input that a model states; the first is the default."""
+
+
+@final
+@dataclass(frozen=True)
+class Given:
+    """What somebody brings to ``privoxel audit``.
+
+    ``model``: a table of predictions, a model's file or folder, or ``package.module:name``. ``cohort``: BIDS
+    folder, table of volumes or table of features. ``members``, ``non_members``: lists of ids or folders.
+    ``root``: a further folder in which a table's paths may lie. ``resolution``: edge of the voxels of the
+    model's grid, mm; None where the model states its input, else 2. ``normalise``: voxels of the z-score.
+    ``target``: which of several outputs is the age. ``features``: columns that a tabular model reads.
+    ``stability``: ask about moved copies too. ``black_box``: do not look inside. ``trust_pickle``: load a
+    pickle, which can run any code. ``weights``: of a network that is looked into.
+    """
+
+    model: str
+    cohort: Path | None = None
+    members: Path | None = None
+    non_members: Path | None = None
+    root: Path | None = None
+    resolution: float | None = None
+    normalise: Normalise = "all"
+    target: int | None = None
+    features: tuple[str, ...] = ()
+    stability: bool = False
+    black_box: bool = False
+    trust_pickle: bool = False
+    weights: Path | None = None
+
+    @property
+    def is_predictions(self) -> bool:
+        """Whether a table of predictions was given."""
+        return Path(self.model).suffix.lower() in TABLES
+
+
+def open_predictor(given: Given) -> Predictor:
+    """Return the model of ``given`` as something that can be asked.
+
+    Raises:
+        ModelError: if it is none, or would have to run code to be loaded.
+    """
+    if is_reference(given.model):
+        return predictor_of(load_reference(given.model), given.model, target=given.target)
+    path = Path(given.model)
+    form = file_format(path)
+    if form is FileFormat.ONNX:
+        from privoxel.models.onnx_files import OnnxPredictor  # noqa: PLC0415 - an extra
+
+        return OnnxPredictor(path, given.target, usable_cores())
+    if form in {FileFormat.TORCHSCRIPT, FileFormat.EXPORTED}:
+        from privoxel.models.torch_files import TorchPredictor  # noqa: PLC0415 - only for such files
+
+        return TorchPredictor(path, form, given.target, trust_pickle=given.trust_pickle)
+    if form in {FileFormat.SKOPS, FileFormat.PICKLE}:
+        from privoxel.models.tabular_files import load_estimator  # noqa: PLC0415 - only for such files
+
+        return load_estimator(path, form, trust_pickle=given.trust_pickle, target=given.target)
+    if form is FileFormat.WEIGHTS:
+        raise ModelError(
+            f"{path.name} needs the network that its weights belong to, got weights alone. Give "
+            f"package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
+        )
+    raise ModelError(
+        f"{path.name} needs to be ONNX, TorchScript, an exported program (.pt2), skops, or a table of "
+        "predictions (.tsv, .csv), got another kind of file. Export the model to one of these."
+    )
+
+
+def grid_for(stated: Sequence[int | None] | None, resolution: float | None) -> Grid:
+    """Return the grid that a model reads: of ``resolution`` mm, else the one whose shape the model states.
+
+    >>> grid_for((None, 1, 40, 48, 40), None).voxel_mm
+    4.0
+
+    Raises:
+        ConfigError: if a model states a shape that no grid has.
+    """
+    if resolution is not None:
+        return Grid.mni(resolution)
+    shape = None if stated is None else tuple(stated[-3:])
+    if shape is None or len(shape) < 3 or None in shape:
+        return Grid.mni(RESOLUTIONS[0])
+    for voxel_mm in RESOLUTIONS:
+        if Grid.mni(voxel_mm).shape == shape:
+            return Grid.mni(voxel_mm)
+    known = ", ".join(f"{'×'.join(map(str, Grid.mni(mm).shape))} ({mm:g} mm)" for mm in RESOLUTIONS)
+    raise ConfigError(
+        f"The model needs volumes of {'×'.join(map(str, shape))} voxels, got no grid of that shape. Wrap it "
+        f"in a Python function that crops and pads one of {known}."
+    )
+
+
+def name_of(model: str) -> str:
+    """Return how report and files call a model.
+
+    >>> name_of("models/brain_age.onnx"), name_of("my.module:net")
+    ('brain_age', 'my.module.net')
+    """
+    return fit_for_files(model.replace(":", ".") if is_reference(model) else Path(model).stem)
+
+
+def fit_for_files(text: str) -> str:
+    """Return ``text`` without signs that names of files and folders cannot have everywhere."""
+    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
+    return kept.strip(".") or "model"
