@@ -1,4 +1,5 @@
 from privoxel.report.card import (
+    CARD_VERSION,
     PrivacyCard,
     card_markdown,
     privacy_card,
@@ -10,6 +11,12 @@ from tests.fabricated import fabricated_run
 
 def test_the_shipped_schema_is_that_of_the_card():
     assert shipped_card_schema() == privacy_card_schema()
+
+
+def test_the_schema_says_its_dialect_and_what_it_is():
+    shipped = shipped_card_schema()
+    assert shipped["$schema"].endswith("/draft/2020-12/schema")
+    assert shipped["$id"] == f"urn:privoxel:privacy-card:{CARD_VERSION.partition('.')[0]}"
 
 
 def test_a_card_holds_the_verdict_and_its_numbers():
