@@ -64,6 +64,11 @@ def boom() -> nn.Module:
     return {}["weights"]
 
 
+def boxed_name() -> WhiteBox:
+    """Put something into the box that is no network."""
+    return WhiteBox("network")
+
+
 def needs_arguments(depth: int) -> nn.Module:
     """Return a network that cannot be made without being told its depth."""
     return nn.Linear(depth, 1)

@@ -314,6 +314,7 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
         (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who there is"),
         (("m.onnx",), "An audit of m needs people, got no --cohort"),
         (("a.b:c", "--cohort", "bids"), "needs a module that can be imported"),
+        (("tests.brought_networks:boom", "--cohort", "bids"), "boom needs to return a network, got KeyError"),
         (("m.onnx", "--cohort", "bids", "--memory", "much"), "--memory needs a size"),
     ],
 )

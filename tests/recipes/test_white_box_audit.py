@@ -205,6 +205,7 @@ def test_factories_are_called_and_weights_put_into_what_they_make(tmp_path):
         ),
         ("tests.brought_networks:needs_arguments", "callable without arguments"),
         ("tests.brought_networks:boom", "brought_networks:boom needs to return a network, got KeyError"),
+        ("tests.brought_networks:boxed_name", "brought_networks:boxed_name: WhiteBox needs a network"),
         ("tests.brought_networks:GRID", "needs a function, a class or a network, got tuple"),
         ("tests.brought_networks:nowhere", "needs the name 'nowhere'"),
         ("no.such.module:name", "needs a module that can be imported"),

@@ -72,8 +72,8 @@ def _called(made: Any, place: str, known: Known) -> Any:
     arguments = _arguments(made, place, known)
     try:
         return made(**arguments)
-    except PrivoxelError:
-        raise
+    except PrivoxelError as error:
+        raise ModelError(f"Factory {place}: {error}") from error
     except Exception as error:
         raise ModelError(
             f"Factory {place} needs to return a network, got {foreign(error)}. Correct the factory."
