@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from privoxel.models.adapted import WhiteBox
-from privoxel.models.heads import SoftBins
+from privoxel.models.heads import Scalar, SoftBins
+from privoxel.models.several import Several
 
 GRID = (8, 10, 9)
 
@@ -72,3 +73,14 @@ def boxed_name() -> WhiteBox:
 def needs_arguments(depth: int) -> nn.Module:
     """Return a network that cannot be made without being told its depth."""
     return nn.Linear(depth, 1)
+
+
+def several() -> WhiteBox:
+    """Return a network of age and another target, and the loss it was trained with."""
+    heads = Several(Scalar("l1", offset=60, scale=9), {"tiv": Scalar(offset=1.5, scale=0.2)}, {"tiv": 0.5})
+    return WhiteBox(in_place(2), heads)
+
+
+def placed() -> WhiteBox:
+    """Return a network of three values, of which the second is another target."""
+    return WhiteBox(in_place(3), Several(Scalar(target=0), {"tiv": Scalar(target=1)}))

@@ -58,6 +58,8 @@ def test_a_setting_that_fails_is_named_and_the_others_are_compared(config, tmp_p
     assert "Traceback" in (folder / "failures" / "too-fast.txt").read_text()
     assert "Not finished: too fast" in capsys.readouterr().out
     _check_results(results)
+    confirming = {front.recommendation.confirm for front in results.fronts} - {None}
+    assert {path.name for path in folder.glob("confirm-*")} == confirming
     page = (folder / "report.html").read_text()
     for text in ("Overfitting line", "too fast", "Differential privacy", "points/dp-noise-1/report.html"):
         assert text in page
@@ -93,7 +95,8 @@ def _check_results(results):
     assert white["undefended"].candidates == 2
     for front in results.fronts:
         assert front.recommendation.name in by_name
-        assert {one.name for one in front.standings} == set(by_name)
+        assert {one.name for one in front.standings} == set(by_name) - set(front.left_out)
+    assert [front.left_out for front in results.fronts] == [[], ["rounded"]]
 
 
 def test_a_dry_run_says_what_each_setting_takes_and_writes_nothing(config, tmp_path, monkeypatch, capsys):

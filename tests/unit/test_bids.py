@@ -228,3 +228,34 @@ def test_the_fingerprint_changes_with_file_grid_and_normalisation(tmp_path):
     path = image_path(folder, "02", entities=MNI)
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000))
     assert load_cohort(folder, grid=GRID).fingerprint != first
+
+
+def test_further_columns_are_kept_and_a_session_has_its_own(tmp_path):
+    for participant, session in (("01", "a"), ("01", "b"), ("02", "a")):
+        write_image(image_path(tmp_path, participant, session=session), blob(ord(session)))
+    people = ("sub-01\t60\t1.5e3\t12", "sub-02\t70\tn/a\t")
+    write_lines(tmp_path / "participants.tsv", "participant_id\tage\tTIV\teducation", *people)
+    sessions = ("ses-a\t60\tn/a", "ses-b\t62.5\t1480")
+    write_lines(tmp_path / "sub-01" / "sub-01_sessions.tsv", "session_id\tage\ttiv", *sessions)
+    columns = load_cohort(tmp_path, grid=GRID, columns=("TIV", "education", "TIV")).covariates.columns
+    assert list(columns) == ["TIV", "education"]
+    np.testing.assert_array_equal(columns["TIV"], [1500, 1480, np.nan])
+    np.testing.assert_array_equal(columns["education"], [12, 12, np.nan])
+    assert not load_cohort(tmp_path, grid=GRID).covariates.columns
+
+
+def test_a_further_column_that_is_not_there_is_told_with_the_one_that_may_be_meant(tmp_path):
+    folder = write_bids(tmp_path)
+    lines = (folder / "participants.tsv").read_text().splitlines()
+    write_lines(
+        folder / "participants.tsv",
+        f"{lines[0]}\ttivs",
+        f"{lines[1]}\tn/a",
+        *(f"{line}\t1,5" for line in lines[2:]),
+    )
+    for skip_bad in (False, True):
+        with pytest.raises(ProblemsError, match=r"has no column 'tiv'. Rename 'tivs' if that is it"):
+            load_cohort(folder, grid=GRID, columns=("tiv",), skip_bad=skip_bad)
+    found = problems_of(folder, columns=("tivs",))
+    assert {participant for _, participant in found} == {"02", "03"}
+    assert set(found.values()) == {"has a value in 'tivs' that is not a number"}

@@ -3,6 +3,7 @@ import pytest
 
 from privoxel.cohort.base import Covariates, Grid, ScanId
 from privoxel.errors import CohortError
+from privoxel.recipes.runs import cohort_content
 from tests.conftest import make_cohort
 
 
@@ -50,3 +51,20 @@ def test_repr_tells_size_units_and_span(tiny_cohort):
     text = repr(tiny_cohort)
     for part in ("24 participants", "24 scans", "8×10×9 at 20 mm", "years"):
         assert part in text
+
+
+def test_further_numbers_follow_their_scans(tiny_cohort):
+    cohort = tiny_cohort.with_columns({"tiv": np.arange(24)}).with_columns({"education": [12.0] * 24})
+    chosen = cohort.select([5, 2]).covariates
+    assert list(chosen.columns) == ["tiv", "education"]
+    np.testing.assert_array_equal(chosen.columns["tiv"], [5.0, 2.0])
+    assert not tiny_cohort.covariates.columns
+    with pytest.raises(CohortError, match=r"one tiv for each of 24 scans, got shape \(3,\)"):
+        tiny_cohort.with_columns({"tiv": [1, 2, 3]})
+
+
+def test_further_numbers_are_part_of_what_a_run_was_made_of(tiny_cohort):
+    plain, one = cohort_content(tiny_cohort), cohort_content(tiny_cohort.with_columns({"tiv": np.zeros(24)}))
+    other = cohort_content(tiny_cohort.with_columns({"tiv": np.arange(24)}))
+    assert len({plain, one, other}) == 3
+    assert cohort_content(tiny_cohort.with_columns({})) == plain

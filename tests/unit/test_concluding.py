@@ -6,10 +6,11 @@ import pytest
 from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.evaluation.archive import TargetScores
-from privoxel.evaluation.results import Utility
+from privoxel.evaluation.results import CohortSummary, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import best_over_targets
 from privoxel.recipes import choosing
+from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.choosing import best_attacks, best_of
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
@@ -84,7 +85,7 @@ def two_attacks(shift=0.3):
     one = judged("cnn3d", each=200, shift=shift)
     again = judged("cnn3d", each=200, shift=0.0, seed=1).scores.evaluated["abs-error"]
     scores = replace(one.scores, evaluated={**one.scores.evaluated, "population": again})
-    return one._replace(scores=scores)
+    return one._replace(scores=scores, facts=one.facts | {"population": one.facts["abs-error"]})
 
 
 def test_the_best_attack_of_report_and_verdict_is_drawn_once(monkeypatch):
@@ -107,3 +108,16 @@ def test_a_best_attack_at_another_level_or_of_other_attacks_is_not_taken_over():
     wider = best_of([one], best.names, CONFIG, level=0.975, known=[best])
     assert wider.auc.high - wider.auc.low > best.auc.high - best.auc.low
     assert best_of([one], best.names[::-1], CONFIG, known=[best]) is not best
+
+
+def test_the_number_of_threads_changes_no_estimate():
+    cohort = CohortSummary.model_construct(name="made up")
+    facts = {"created": "", "versions": {}, "machine": {}, "seconds": {}}
+    judged_targets = [two_attacks(), judged("slice-mean", each=100, shift=0.2)]
+    alone, together = (
+        assemble_results(judged_targets, config=CONFIG, cohort=cohort, facts=facts, workers=workers)
+        for workers in (1, 3)
+    )
+    assert alone == together
+    assert [one.name for one in together.targets[0].attacks] == ["abs-error", "population"]
+    assert [one.name for one in together.targets[0].controls] == [COVARIATES_ONLY, PSEUDO_MEMBERS]

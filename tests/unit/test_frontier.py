@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.frontier import (
     Choice,
+    Quantities,
     check_alike,
     draw_weights,
     estimate,
@@ -170,3 +172,20 @@ def test_other_people_or_attacks_are_refused():
 def test_one_setting_is_no_frontier():
     with pytest.raises(ValueError, match="two settings or more, got 1"):
         stand(["a"], np.ones((1, 2)), np.ones((3, 1, 2)), np.ones(1))
+
+
+def test_the_best_of_many_is_too_high_where_nothing_leaks_and_not_where_one_attack_wins():
+    rng, half = np.random.default_rng(12), 100
+
+    def excess(shift: float) -> float:
+        """Return how much the best of six attacks, the last with ``shift``, exceeds it in truth."""
+        strength = shift * np.arange(6)[:, None] / 5
+        called = rng.normal(size=(200, 6, 2 * half)) + strength * np.repeat([1, -1], half) > 0
+        reached = (called[..., :half].mean(axis=-1) + (~called[..., half:]).mean(axis=-1)) / 2
+        nothing = np.zeros(200)
+        found = Quantities(*[nothing] * 5, {str(k): reached[:, k] for k in range(6)}, {})
+        best = most_vulnerable(found, [str(k) for k in range(6)], "balanced_accuracy")
+        return float(best.mean() - stats.norm.cdf(shift))
+
+    assert excess(0.0) > 0.03
+    assert abs(excess(1.5)) < 0.006

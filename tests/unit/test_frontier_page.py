@@ -7,6 +7,7 @@ import re
 import pytest
 
 from privoxel.evaluation.frontier_results import (
+    Band,
     Front,
     FrontierPoint,
     FrontierResults,
@@ -95,27 +96,36 @@ def results() -> FrontierResults:
         name="A",
         loss=about(0.0, 0.0),
         vulnerability=about(0.8),
-        attack="|error| threshold",
+        attack="abs-error",
+        title="|error| threshold",
         candidates=2,
         alike=["DP∞"],
         meets_aim=False,
+        loss_may_exceed=True,
+        confirm="confirm-black-box.yaml",
     )
     fronts = [
-        Front(adversary=a, names=["A", "B", "DP8"], standings=standings, recommendation=chosen)
-        for a in ("black-box", "white-box")
+        Front(
+            adversary=a,
+            names=["A", "B", "DP8"],
+            standings=[one for one in standings if one.name not in left_out],
+            left_out=left_out,
+            recommendation=chosen,
+        )
+        for a, left_out in (("black-box", []), ("white-box", ["DP∞"]))
     ]
     line = OverfittingLine(
         attack="abs-error",
         title="|error| threshold",
         adversary="black-box",
         is_primary=True,
+        over="all settings",
         models=4,
         intercept=about(0.5),
         slope=about(0.14),
         r=about(0.96, 0.03),
-        mean_gap=2.8,
-        gap_squares=2.75,
         residual_sd=0.02,
+        band=Band(gaps=[0.0, 4.0], low=[0.4, 0.95], high=[0.6, 1.15]),
     )
     return FrontierResults(
         title="Frontier & more",
@@ -136,7 +146,9 @@ def results() -> FrontierResults:
         unfinished=[Unfinished(name="C", family="g", reason="broke <here>")],
         fronts=fronts,
         lines=[line],
-        findings=findings_of(points, fronts, [line], 0.55),
+        part_lines=[line.model_copy(update={"over": "distinct trainings", "models": 3})],
+        sharing=[["A", "DP8"], ["B", "DP∞"]],
+        findings=findings_of(points, fronts, [line], 0.55, 1),
     )
 
 
@@ -153,6 +165,18 @@ def test_the_page_says_everything_and_loads_nothing(results):
         "15.0",
         "training.epochs = 3",
         "aim of 55 %",
+        "26 private models with gaps up to 1.88 years",
+        "cross-fitted attackers who gave them and who learned from shared teachers",
+        "the upper end of its interval passes it",
+        "Left out here: DP∞.",
+        "81.0 †",
+        "the frontier works against the safest settings",
+        '<span class="tag">secondary</span>',
+        "black-box; 4 settings",
+        "black-box; 3 distinct trainings",
+        "1, 4; 2, 3 share one (each list its own)",
+        "ask again with abs-error fixed beforehand",
+        "privoxel defend confirm-black-box.yaml",
     ):
         assert text in page
     assert not re.search(r"<script|<link|src=|@import|https?://(?!www\.w3\.org)", page)
@@ -180,14 +204,27 @@ def test_findings_name_the_frontier_the_choice_and_the_line(results):
     said = " ".join(results.findings)
     assert "Black-box: no other setting is better in both than A, B, DP8." in said
     assert "does not stay within the aim of 55 %" in said
-    assert "Over 4 settings, none left out" in said
+    assert "Over 4 settings (1 not finished) the accuracy" in said
     assert "On every private setting (2)" in said
+    assert "The upper end of its loss passes the tolerated one." in said
+    assert "Left out, since they change the answers alone: DP∞." in said
+
+
+def test_none_is_left_out_only_where_all_are_finished(results):
+    assert "1 failed or did not fit into the budget" in render_frontier(results)
+    assert "none left out" not in render_frontier(results)
+    findings = findings_of(results.points, results.fronts, results.lines, 0.55)
+    complete = results.model_copy(update={"unfinished": [], "findings": findings})
+    page = render_frontier(complete)
+    assert page.count("none left out") == 2
+    assert "did not fit into the budget" not in page
 
 
 def test_more_epsilon_than_the_accountant_allows_is_a_warning(results):
     broken = point("broken", 4.0, 0.9, bounds(0.5, 2.0))
     (said,) = findings_of([broken], [], [], 0.55)
     assert said.startswith("Warning: an attack shows more ε than the accountant allows on broken")
+    assert "shared teachers" in said
 
 
 def test_without_the_undefended_setting_nothing_is_recommended(results):

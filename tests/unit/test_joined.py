@@ -40,3 +40,8 @@ def test_another_grid_and_a_repeated_name_are_told_together():
     other = replace(A, grid=Grid.mni(9))
     with pytest.raises(CohortError, match=r"one voxel grid.*different names, got a twice"):
         join_cohorts([A, other])
+
+
+def test_a_further_column_that_one_data_set_lacks_is_not_known_there():
+    columns = join_cohorts([A.with_columns({"tiv": [1, 2, 3]}), B]).covariates.columns
+    np.testing.assert_array_equal(columns["tiv"], [1, 2, 3, np.nan, np.nan])

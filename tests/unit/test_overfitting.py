@@ -63,6 +63,50 @@ def test_participants_whom_all_models_share_widen_the_interval_of_the_intercept(
     assert (line.slope.low, line.slope.high) == pytest.approx((0.15, 0.15))
 
 
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_intervals_hold_where_models_and_shared_participants_are_both_uncertain(ratio: float) -> None:
+    """``ratio``: the SD that shared participants give intercept and slope over the one that models give."""
+    rng, hits = np.random.default_rng(17), np.zeros(3)
+    gaps = np.random.default_rng(7).exponential(1.0, 20)
+    apart, sd = gaps - gaps.mean(), 0.03
+    errors = (
+        ratio
+        * sd
+        * np.array([np.sqrt(1 / 20 + gaps.mean() ** 2 / (apart**2).sum()), 1 / np.sqrt((apart**2).sum())])
+    )
+    pure = 0.1 * gaps.std() / np.hypot(0.1 * gaps.std(), sd)
+
+    def by_participants(draws: int) -> np.ndarray:
+        shifts, tilts = errors[:, None, None] * rng.normal(size=(2, draws, 1))
+        return shifts + tilts * gaps
+
+    for _ in range(300):
+        seen = 0.5 + 0.1 * gaps + sd * rng.normal(size=20) + by_participants(1)[0]
+        resampled = Resampled(np.tile(gaps, (300, 1)), seen + by_participants(300))
+        line = fit_line(gaps, seen, resampled=resampled)
+        for k, (estimate, truth) in enumerate([(line.intercept, 0.5), (line.slope, 0.1), (line.r, pure)]):
+            hits[k] += estimate.low <= truth <= estimate.high
+    assert np.all(hits / 300 > 0.92)
+    assert np.all(hits[:2] / 300 < 0.99)  # not by being much too wide
+
+
+def test_reaches_over_models_and_participants_add_in_quadrature() -> None:
+    rng = np.random.default_rng(3)
+    gaps, tilts = rng.uniform(0, 4, 23), rng.normal(0, 0.01, (4001, 1))
+    accuracies = 0.5 + 0.1 * gaps + rng.normal(0, 0.02, 23)
+    alone = fit_line(gaps, accuracies)
+    both = fit_line(
+        gaps, accuracies, resampled=Resampled(np.tile(gaps, (4001, 1)), accuracies + tilts * gaps)
+    )
+    low, middle, high = np.quantile(tilts, [0.025, 0.5, 0.975])
+    own = alone.slope.high - alone.slope.value
+    assert both.slope.high - both.slope.value == pytest.approx(np.hypot(own, high - middle))
+    assert both.slope.value - both.slope.low == pytest.approx(np.hypot(own, middle - low))
+    assert both.r.low < alone.r.low < alone.r.high < both.r.high < 1.0
+    assert both.at(0.0)[:3] == pytest.approx(both.intercept[:3])
+    assert both.at(3.0).high - both.at(3.0).low > alone.at(3.0).high - alone.at(3.0).low
+
+
 def test_intervals_hold_the_true_line_as_often_as_they_say() -> None:
     rng, hits = np.random.default_rng(7), np.zeros(3)
     gaps = rng.exponential(1.0, 20)

@@ -134,3 +134,18 @@ def test_over_targets_nothing_is_found_where_nothing_works():
 def test_targets_attacked_otherwise_are_refused():
     with pytest.raises(ValueError, match="same attacks"):
         best_over_targets([*targets_of(1, 0.0), {}], np.random.default_rng(0))
+
+
+def test_among_settings_the_interval_holds_for_all_and_the_p_value_for_this_one():
+    one, other = (
+        {name: simulate(Design(shift=0.4), np.random.default_rng(ord(name) + k)) for name in "ab"}
+        for k in (0, 5)
+    )
+    alone, copies, two = (
+        best_over_targets([one], np.random.default_rng(1), others=[[rival] for rival in rivals])
+        for rivals in ([], [one] * 9, [other])
+    )
+    assert alone.p_value == copies.p_value == two.p_value
+    assert copies.auc.high - copies.auc.low == pytest.approx(alone.auc.high - alone.auc.low, rel=0.05)
+    assert two.auc.high - two.auc.low > 1.03 * (alone.auc.high - alone.auc.low)
+    assert "2 attacks of 10 settings" in copies.auc.method

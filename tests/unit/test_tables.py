@@ -183,3 +183,17 @@ def test_a_selection_names_the_columns_and_values_there_are(tmp_path):
         matching(table, {"scanner": ["B"]}, "t.csv")
     with pytest.raises(CohortError, match=r"site = C, got none. Present are site: n/a, A, B"):
         matching(table, {"site": ["C"]}, "t.csv")
+
+
+def test_further_columns_of_a_table_are_kept(folder):
+    lines = ("sub-01_T1w.nii.gz,41.5,1.5,", "sub-02_ses-a_T1w.nii.gz,52,n/a,12", "plain.nii,63,inf,many")
+    table = write_lines(folder / "scans.csv", "path,age,tiv,Education", *lines)
+    with pytest.raises(ProblemsError) as error:
+        load_cohort(table, grid=GRID, columns=("tiv", "education"))
+    what = "has a value in 'tiv', 'education' that is not a number (scans.csv line 4)"
+    assert faults(error) == {("plain.nii", what)}
+    cohort = load_cohort(table, grid=GRID, columns=("tiv", "education"), skip_bad=True)
+    np.testing.assert_array_equal(cohort.covariates.columns["tiv"], [1.5, np.nan])
+    np.testing.assert_array_equal(cohort.covariates.columns["education"], [np.nan, 12])
+    with pytest.raises(ProblemsError, match="has no column 'volume'"):
+        load_cohort(table, grid=GRID, columns=("volume",))

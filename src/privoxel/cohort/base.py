@@ -4,7 +4,7 @@ A *participant* is a person, the unit of membership, splits and intervals. A *sc
 of a participant: (participant, session, rec). Every row of a cohort is a scan.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
@@ -74,20 +74,23 @@ class Grid:
 class Covariates:
     """What is known of each scan besides its voxels; all arrays are aligned with ``scans``.
 
-    ``age`` is in years; ``sex`` is "F", "M" or "" (unknown); ``site`` is a label or "".
+    ``age`` is in years; ``sex`` is "F", "M" or "" (unknown); ``site`` is a label or "". ``columns`` holds
+    further numbers by name, NaN where one is not known.
     """
 
     scans: tuple[ScanId, ...]
     age: FloatArray
     sex: npt.NDArray[np.str_]
     site: npt.NDArray[np.str_]
+    columns: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.scans)
-        for name in ("age", "sex", "site"):
-            if getattr(self, name).shape != (n,):
-                shape = getattr(self, name).shape
-                raise CohortError(f"Covariates need one {name} for each of {n} scans, got shape {shape}.")
+        for name, values in {"age": self.age, "sex": self.sex, "site": self.site, **self.columns}.items():
+            if values.shape != (n,):
+                raise CohortError(
+                    f"Covariates need one {name} for each of {n} scans, got shape {values.shape}."
+                )
         if len(set(self.scans)) != n:
             raise CohortError("Covariates need distinct scans, got the same scan twice. Drop the duplicate.")
 
@@ -109,7 +112,8 @@ class Covariates:
         """Return the covariates of the scans at ``rows`` (indices or a Boolean mask)."""
         index = row_index(rows, len(self))
         scans = tuple(self.scans[i] for i in index)
-        return Covariates(scans, self.age[index], self.sex[index], self.site[index])
+        columns = {name: values[index] for name, values in self.columns.items()}
+        return Covariates(scans, self.age[index], self.sex[index], self.site[index], columns)
 
 
 def row_index(rows: npt.ArrayLike, length: int) -> IntArray:
@@ -221,6 +225,16 @@ class Cohort:
             source=_Subset(self.source, index),
             fingerprint=f"{self.fingerprint}[{','.join(map(str, index))}]",
         )
+
+    def with_columns(self, columns: Mapping[str, npt.ArrayLike]) -> "Cohort":
+        """Return the same with further numbers of each scan by name, NaN where one is not known.
+
+        Raises:
+            CohortError: if there is not one number for each scan.
+        """
+        further = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+        people = self.covariates
+        return replace(self, covariates=replace(people, columns={**people.columns, **further}))
 
     def rows_of(self, participants: Sequence[str]) -> IntArray:
         """Return the rows of all scans of ``participants``, in cohort order."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from privoxel.cohort.base import Cohort, Covariates, Grid, ScanId
+from privoxel.cohort.columns import check_required
 from privoxel.cohort.images import (
     Image,
     find_images,
@@ -24,11 +25,13 @@ from privoxel.cohort.nifti import SPACES, NiftiSource, header_fault
 from privoxel.cohort.preprocess import Normalise, history_of
 from privoxel.cohort.tables import (
     AGE_REMEDY,
-    COVARIATE_COLUMNS,
+    NUMBER_REMEDY,
     Entry,
     Found,
     Row,
     entities_of,
+    further_numbers,
+    kept_columns,
     label,
     matching,
     parse_age,
@@ -57,6 +60,7 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
     grid: Grid,
     normalise: Normalise = "all",
     where: Mapping[str, Sequence[str]] = NO_FILTER,
+    columns: Sequence[str] = (),
     skip_bad: bool = False,
     root: Path | None = None,
     name: str | None = None,
@@ -70,6 +74,8 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
         normalise: z-score over "all" voxels (the paper's way) or over the "brain" (skull-stripped images);
             "none" keeps intensities, for models that scale them.
         where: values that columns of the participants' table may have, e.g. {"site": ["A", "B"]}.
+        columns: further columns of numbers in that table to keep (``cohort.covariates.columns``), such as
+            other targets of a network; an empty cell or n/a is not known (NaN).
         skip_bad: leave scans with a problem out (``cohort.problems`` lists them) instead of refusing all.
         root: a further folder in which a table's paths, or the targets of a folder's links, may lie.
         name: name of the cohort; by default that of the folder or table.
@@ -80,10 +86,11 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
     """
     place = Path(path)
     if place.is_dir():
-        found = folder_entries(place, where=where) if is_plain(place) else bids_entries(place, where=where)
+        entries_of = folder_entries if is_plain(place) else bids_entries
+        found = entries_of(place, where=where, columns=columns)
         found = _inside(found, place, root)
     elif place.is_file():
-        found = table_entries(place, where=where, root=root)
+        found = table_entries(place, where=where, root=root, columns=columns)
     else:
         raise CohortError(
             f"Cohort needs a folder or a table, got {place}, which is not there. Correct the path."
@@ -94,7 +101,10 @@ def load_cohort(  # noqa: PLR0913 - the face of the package: each option by its 
         raise ProblemsError(title, [*found.problems, _nothing(place)])
     if found.problems and not skip_bad:
         raise ProblemsError(title, found.problems, SKIP_HINT)
-    return _assemble(good, found.problems, grid=grid, normalise=normalise, name=name or _name_of(place))
+    cohort = _assemble(good, found.problems, grid=grid, normalise=normalise, name=name or _name_of(place))
+    return cohort.with_columns(
+        {column: [entry.further[k] for entry in good] for k, column in enumerate(dict.fromkeys(columns))}
+    )
 
 
 def _name_of(place: Path) -> str:
@@ -181,15 +191,15 @@ def _fingerprint(paths: Sequence[str], options: Sequence[str]) -> str:
     return f"nifti-{digest.hexdigest()}"
 
 
-def bids_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
+def bids_entries(folder: Path, *, where: Mapping[str, Sequence[str]], columns: Sequence[str] = ()) -> Found:
     """Return one image per participant, session and reconstruction of a BIDS folder, with ages."""
     found = Found()
     table = participants_table(folder)
-    people = read_people(table, where, found)
+    people = read_people(table, where, found, columns)
     images = one_each(find_images(folder, found), folder, found)
-    ages = SessionAges(table.parent, found)
+    sessions = Sessions(table.parent, found, columns)
     for image in images:
-        add_image(found, image, folder, people=people, ages=ages)
+        add_image(found, image, folder, people=people, sessions=sessions)
     seen = {image.scan.participant for image in images} | {p.participant for p in found.problems}
     for (participant, _), person in people.items():
         if person.wanted and participant not in seen:
@@ -224,11 +234,11 @@ def participants_table(folder: Path) -> Path:
 
 
 def read_people(
-    path: Path, where: Mapping[str, Sequence[str]], found: Found
+    path: Path, where: Mapping[str, Sequence[str]], found: Found, columns: Sequence[str] = ()
 ) -> dict[tuple[str, str], Person]:
     """Return the rows of participants.tsv by (participant, session), session "" where there is no column."""
-    kept = COVARIATE_COLUMNS | {name.lower() for name in where}
-    table = read_table(path, ("participant_id",), keep=kept)
+    table = read_table(path, ("participant_id",), keep=kept_columns(where, columns))
+    check_required(path.name, table.columns, [column.lower() for column in columns], {})
     found.problems.extend(table.problems)
     found.blame_unit([row.get("age") for row in table.rows], path.name)
     people: dict[tuple[str, str], Person] = {}
@@ -252,47 +262,49 @@ def read_people(
     return people
 
 
-def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]]) -> Found:
+def folder_entries(folder: Path, *, where: Mapping[str, Sequence[str]], columns: Sequence[str] = ()) -> Found:
     """Return the images that lie in a folder themselves, with ages from participants.tsv in or beside it.
 
     The table may list people of other folders too.
     """
     found = Found()
     table = participants_table(folder)
-    people = read_people(table, where, found)
-    ages = SessionAges(table.parent, found)
+    people = read_people(table, where, found, columns)
+    sessions = Sessions(table.parent, found, columns)
     for image in one_each(map(image_of, plain_files(folder)), folder, found):
-        add_image(found, image, folder, people=people, ages=ages)
+        add_image(found, image, folder, people=people, sessions=sessions)
     return found
 
 
-class SessionAges:
-    """Ages from sub-*/sub-*_sessions.tsv, each file read at most once."""
+class Sessions:
+    """Ages and further ``columns`` from sub-*/sub-*_sessions.tsv, each file read at most once."""
 
-    def __init__(self, folder: Path, found: Found) -> None:
+    def __init__(self, folder: Path, found: Found, columns: Sequence[str] = ()) -> None:
+        self.columns = tuple(columns)
         self._folder = folder
         self._found = found
-        self._known: dict[str, dict[str, str]] = {}
+        self._known: dict[str, dict[str, Row]] = {}
 
-    def of(self, scan: ScanId) -> str:
-        """Return the age as written, "" where there is none."""
+    def cell(self, scan: ScanId, column: str) -> str:
+        """Return what is written of a scan's session, "" where nothing is."""
         if not scan.session:
             return ""
         if scan.participant not in self._known:
             self._known[scan.participant] = self._read(scan.participant)
-        return self._known[scan.participant].get(scan.session, "")
+        row = self._known[scan.participant].get(scan.session)
+        return "" if row is None else row.get(column.lower())
 
-    def _read(self, participant: str) -> dict[str, str]:
+    def _read(self, participant: str) -> dict[str, Row]:
         path = self._folder / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
         if not path.is_file():
             return {}
         try:
-            table = read_table(path, ("session_id",), keep={"session_id", "age"})
+            table = read_table(path, ("session_id",), keep=kept_columns({}, self.columns))
         except ProblemsError as error:
             self._found.problems.extend(error.problems)
             return {}
         self._found.problems.extend(table.problems)
-        return {label(row.get("session_id"), "ses"): row.get("age") for row in table.rows}
+        return {label(row.get("session_id"), "ses"): row for row in table.rows}
 
 
 def add_image(
@@ -301,7 +313,7 @@ def add_image(
     folder: Path,
     *,
     people: Mapping[tuple[str, str], Person],
-    ages: SessionAges,
+    sessions: Sessions,
 ) -> None:
     """Add an image's entry, or what is missing for it, to ``found``."""
     scan = image.scan
@@ -316,8 +328,15 @@ def add_image(
     if not person.wanted:
         return
     try:
-        age = parse_age(ages.of(scan) or person.row.get("age"))
+        age = parse_age(sessions.cell(scan, "age") or person.row.get("age"))
     except CohortError as error:
         found.blame(place, str(error), AGE_REMEDY, scan.participant)
         return
-    found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, person.row.get("site")))
+    cells = {name: sessions.cell(scan, name) or person.row.get(name.lower()) for name in sessions.columns}
+    try:
+        further = further_numbers(cells)
+    except CohortError as error:
+        found.blame(place, str(error), NUMBER_REMEDY, scan.participant)
+        return
+    site = person.row.get("site")
+    found.entries.append(Entry(scan, image.path.absolute(), place, age, person.sex, site, further))

@@ -16,8 +16,9 @@ from privoxel.errors import CohortError
 def join_cohorts(cohorts: Sequence[Cohort], *, one_study: bool = False) -> Cohort:
     """Return one cohort of all scans; participants are called ``DATASET.PARTICIPANT``.
 
-    A scan without a site takes the name of its data set. Folders of ``one_study`` keep their participants'
-    names and sites: there "007" of one folder and "007" of another are the same person.
+    A scan without a site takes the name of its data set; a further column that a data set lacks is not known
+    (NaN) there. Folders of ``one_study`` keep their participants' names and sites: there "007" of one folder
+    and "007" of another are the same person.
 
     Raises:
         CohortError: if grids differ, two data sets have one name, or two folders the same scan.
@@ -52,6 +53,10 @@ def _joined_covariates(parts: Sequence[Covariates]) -> Covariates:
         age=np.concatenate([part.age for part in parts]),
         sex=np.concatenate([part.sex for part in parts]),
         site=np.concatenate([part.site for part in parts]),
+        columns={
+            name: np.concatenate([part.columns.get(name, np.full(len(part), np.nan)) for part in parts])
+            for name in dict.fromkeys(name for part in parts for name in part.columns)
+        },
     )
 
 

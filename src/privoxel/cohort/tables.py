@@ -5,6 +5,7 @@ never their ages.
 """
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple, TextIO
 
 from privoxel.cohort.base import ScanId
+from privoxel.cohort.columns import check_required
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 MISSING = frozenset({"", "n/a", "na", "nan", "none", "null"})
@@ -27,6 +29,7 @@ PREFIX = re.compile(r"^(?P<letters>[a-z]+[0-9]?_?)(?=sub-)")
 ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9]+)(?=_)")
 SEX_WORDS = {"f": "F", "female": "F", "m": "M", "male": "M"}
 SEX_CODES = {"1": "M", "1.0": "M", "2": "F", "2.0": "F"}
+NUMBER_REMEDY = "Write a number, or n/a where it is not known; or leave the scan out with --skip-bad"
 AGE_REMEDY = f"Give the age in years (0-{OLDEST:g}), or leave the scan out with --skip-bad"
 
 
@@ -51,7 +54,10 @@ class Table(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One scan of a cohort before its header is looked at; ``place`` is how messages name the file."""
+    """One scan of a cohort before its header is looked at; ``place`` is how messages name the file.
+
+    ``further`` holds the numbers in the further columns that were asked for, in their order.
+    """
 
     scan: ScanId
     path: Path
@@ -59,6 +65,7 @@ class Entry(NamedTuple):
     age: float
     sex: str
     site: str
+    further: tuple[float, ...] = ()
 
 
 @dataclass
@@ -180,6 +187,27 @@ def parse_age(text: str) -> float:
     return age
 
 
+def further_numbers(cells: Mapping[str, str]) -> tuple[float, ...]:
+    """Return the numbers that cells by column hold, NaN where a cell is empty.
+
+    Raises:
+        CohortError: naming every column with something else in it, never what it is.
+    """
+    found = {column: _number(text) for column, text in cells.items()}
+    wrong = [repr(column) for column, number in found.items() if number is None]
+    if wrong:
+        raise CohortError(f"has a value in {', '.join(wrong)} that is not a number")
+    return tuple(number for number in found.values() if number is not None)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return None if math.isinf(value) or "_" in text else value
+
+
 def _age_fault(text: str) -> str:
     if any(sign in text for sign in TOP_CODED):
         return "has a top-coded age (such as 89+), so that the model's error on it is not known"
@@ -270,23 +298,34 @@ def prefix_of(name: str) -> str:
     return match["letters"] if match else ""
 
 
-def table_entries(path: Path, *, where: Mapping[str, Sequence[str]], root: Path | None) -> Found:
+def table_entries(
+    path: Path, *, where: Mapping[str, Sequence[str]], root: Path | None, columns: Sequence[str] = ()
+) -> Found:
     """Return the scans of a table with the columns ``path`` and ``age`` (participant_id, session, sex, site).
 
-    Paths are relative to the table's folder and must stay in it, or in ``root``.
+    Paths are relative to the table's folder and must stay in it, or in ``root``. ``columns`` are further ones
+    of numbers.
     """
-    table = read_table(path, ("path", "age"), keep=COVARIATE_COLUMNS | {name.lower() for name in where})
+    table = read_table(path, ("path", "age"), keep=kept_columns(where, columns))
+    check_required(path.name, table.columns, [column.lower() for column in columns], {})
     found = Found(problems=list(table.problems))
     found.blame_unit([row.get("age") for row in table.rows], path.name)
     allowed = [path.parent.resolve(), *([root.resolve()] if root else [])]
     kept = matching(table, where, path.name)
     for row, sex, keep in zip(table.rows, sex_of(table.rows), kept, strict=True):
         if keep:
-            _add_row(found, row, f"{path.name} line {row.line}", sex=sex, allowed=allowed)
+            _add_row(found, row, f"{path.name} line {row.line}", sex=sex, allowed=allowed, columns=columns)
     return _without_repeats(found, path.name)
 
 
-def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[Path]) -> None:
+def kept_columns(where: Mapping[str, Sequence[str]], columns: Sequence[str]) -> frozenset[str]:
+    """Return the columns of a table of people whose cells are needed."""
+    return COVARIATE_COLUMNS | {name.lower() for name in (*where, *columns)}
+
+
+def _add_row(
+    found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[Path], columns: Sequence[str]
+) -> None:
     written = row.get("path")
     if not written:
         found.blame(place, "has no path", "Give the file, or remove the line")
@@ -310,7 +349,12 @@ def _add_row(found: Found, row: Row, place: str, *, sex: str, allowed: Sequence[
     except CohortError as error:
         found.blame(written, f"{error} ({place})", AGE_REMEDY, scan.participant)
         return
-    found.entries.append(Entry(scan, file, written, age, sex, row.get("site")))
+    try:
+        further = further_numbers({column: row.get(column.lower()) for column in columns})
+    except CohortError as error:
+        found.blame(written, f"{error} ({place})", NUMBER_REMEDY, scan.participant)
+        return
+    found.entries.append(Entry(scan, file, written, age, sex, row.get("site"), further))
 
 
 def scan_of(row: Row, written: str) -> ScanId:

@@ -2,8 +2,10 @@
 
 The companion of ``selection`` for balanced accuracy. Over one target the interval is simultaneous: the value
 ± q standard errors, q being the quantile of the largest deviation over all attacks when each participant's
-contribution is multiplied by a standard normal, so that attacks that call the same people count as few. Over
-several it is that over targets × participants, at the level that Bonferroni leaves to each attack.
+contribution is multiplied by a standard normal (``multipliers``), so that attacks that call the same people
+count as few. Where the setting was chosen, too, among others that are judged on the same people, the largest
+is that over the attacks of all of them. Over several targets it is the interval over targets × participants,
+at the level that Bonferroni leaves to each attack and setting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +17,15 @@ from privoxel.arrays import FloatArray
 from privoxel.evaluation.combine import over_targets
 from privoxel.evaluation.intervals import cluster_codes
 from privoxel.evaluation.metrics import balanced_accuracy, draws_for, ones_like
+from privoxel.evaluation.multipliers import largest_deviation, said_among, standard_errors
 from privoxel.evaluation.reciprocity import widening_of_calls
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_balanced_accuracy
 
 METRIC = "balanced_accuracy"
+
+Targets = Sequence[Mapping[str, Evaluated]]
+"""For each target of a setting the attacks' scores by name."""
 
 
 class MostAccurate(NamedTuple):
@@ -31,25 +37,19 @@ class MostAccurate(NamedTuple):
 
 
 def most_accurate(
-    targets: Sequence[Mapping[str, Evaluated]],
-    rng: np.random.Generator,
-    *,
-    draws: int = 999,
-    level: float = 0.95,
+    targets: Targets, rng: np.random.Generator, *, level: float = 0.95, others: Sequence[Targets] = ()
 ) -> MostAccurate:
     """Return the attack of the largest mean balanced accuracy over ``targets``, corrected for the choice.
 
     Args:
         targets: for each target the attacks' scores by name; participants' codes are common to all.
         rng: of multipliers and bootstraps.
-        draws: of the multipliers.
-        level: of the interval, over all attacks at once.
+        level: of the interval, over all attacks (of all settings) at once.
+        others: the same of the other settings among which this one was chosen, on the same people.
 
     Raises:
-        ValueError: if there are no attacks, or the targets were not attacked alike.
-
-    References:
-        Chernozhukov et al. 2013 (Gaussian multipliers).
+        ValueError: if there are no attacks, the targets were not attacked alike, or ``others`` are of other
+            people.
     """
     if not targets or not targets[0] or any(list(one) != list(targets[0]) for one in targets):
         raise ValueError(
@@ -58,22 +58,22 @@ def most_accurate(
         )
     names = list(targets[0])
     values = np.array([[_accuracy(one[name]) for name in names] for one in targets]).mean(axis=0)
-    chosen = names[int(values.argmax())]
+    place = int(values.argmax())
+    chosen, among = names[place], said_among(len(names), 1 + len(others))
     if len(targets) > 1:
-        each = 1.0 - (1.0 - level) / len(names)
+        each = 1.0 - (1.0 - level) / (len(names) * (1 + len(others)))
         found = over_targets([one[chosen] for one in targets], METRIC, rng=rng, level=each)
-        method = f"Bonferroni over {len(names)} attacks: {found.method}"
+        method = f"Bonferroni over {among}: {found.method}"
         return MostAccurate(chosen, found._replace(level=level, method=method), len(names))
     (target,) = targets
-    evaluated = target[chosen]
-    single = balanced_accuracy(evaluated, rng, draws=draws_for(evaluated), level=level)
-    if len(names) == 1:
+    single = balanced_accuracy(target[chosen], rng, draws=draws_for(target[chosen]), level=level)
+    if len(names) == 1 and not others:
         return MostAccurate(chosen, single, 1)
-    reach = _reach(list(target.values()), int(values.argmax()), rng, draws, level)
+    reach = _reach([target, *(other[0] for other in others)], place, rng, level)
     value = float(values.max())
     low = max(min(value - reach, value if single.low is None else single.low), 0.0)
     high = min(max(value + reach, value if single.high is None else single.high), 1.0)
-    method = f"simultaneous over {len(names)} attacks, Gaussian multipliers of participants"
+    method = f"simultaneous over {among}, Gaussian multipliers of participants"
     return MostAccurate(chosen, Estimate(value, low, high, level, method, single.sd_repeats), len(names))
 
 
@@ -82,15 +82,19 @@ def _accuracy(evaluated: Evaluated) -> float:
 
 
 def _reach(
-    scored: Sequence[Evaluated], chosen: int, rng: np.random.Generator, draws: int, level: float
+    settings: Sequence[Mapping[str, Evaluated]], chosen: int, rng: np.random.Generator, level: float
 ) -> float:
-    """Return how far the interval of attack number ``chosen`` reaches to either side."""
+    """Return how far the interval of attack number ``chosen`` of the first setting reaches to either side."""
+    scored = [one for setting in settings for one in setting.values()]
+    if any(not np.array_equal(one.participants, scored[0].participants) for one in scored):
+        raise ValueError(
+            "most_accurate needs the same people in every setting, got others. Compare settings of one "
+            "configuration."
+        )
     deviations = np.stack([accuracy_contributions(one) for one in scored])
-    errors = np.maximum(np.sqrt((deviations**2).sum(axis=1)), 1e-9)
     freedom = max(min(scored[0].n_members, scored[0].n_non_members) - 1, 1)
-    normal = np.abs(rng.normal(size=(draws, deviations.shape[1])) @ (deviations / errors[:, None]).T)
-    student = normal.max(axis=1) / np.sqrt(rng.chisquare(freedom, draws) / freedom)
-    return float(np.quantile(student, level)) * float(errors[chosen])
+    quantile = largest_deviation(deviations, freedom, rng, level)
+    return quantile * float(standard_errors(deviations)[chosen])
 
 
 def accuracy_contributions(evaluated: Evaluated) -> FloatArray:

@@ -6,7 +6,13 @@ from pydantic import Field
 
 from privoxel.evaluation.results import Metric, Record
 
-FRONTIER_SCHEMA = "1.0"
+FRONTIER_SCHEMA = "2.0"
+
+ASSUMPTION = (
+    "the scores of one training do not influence each other, and neither do the cross-fitted attackers who "
+    "gave them and who learned from shared teachers"
+)
+"""Of a lower bound of ε from one training."""
 
 
 class Vulnerability(Record):
@@ -30,8 +36,8 @@ class Vulnerability(Record):
 class PrivacyBounds(Record):
     """What a private training is proven to spend at most and shown to spend at least, at one δ.
 
-    ``lower`` holds at ``level``, for all private settings at once; it assumes that the scores of one training
-    do not influence each other. ``agree``: whether the lower bound is below the upper one.
+    ``lower`` holds at ``level``, for all private settings at once, under ``assumption``. ``agree``: whether
+    it is below the upper bound.
     """
 
     delta: float
@@ -44,6 +50,7 @@ class PrivacyBounds(Record):
     settings: int
     attack: str
     method: str
+    assumption: str = ASSUMPTION
     agree: bool
 
 
@@ -95,17 +102,22 @@ class PointStanding(Record):
 class Recommendation(Record):
     """The least vulnerable setting whose error is tolerated, for one adversary.
 
-    ``vulnerability`` is corrected for the choice among attacks and among ``candidates`` settings; ``alike``
-    are candidates that are not told apart from it.
+    ``vulnerability`` is that of ``attack``, corrected for the choice among attacks and among ``candidates``
+    settings; ``alike`` are candidates that are not told apart from it.
     """
 
     name: str
     loss: Metric
     vulnerability: Metric
     attack: str
+    title: str
     candidates: int
     alike: list[str]
     meets_aim: bool
+    loss_may_exceed: bool = Field(description="whether the upper end of the loss passes the tolerated one")
+    confirm: str | None = Field(
+        None, description="file of the grid that asks again; null for the reference itself"
+    )
 
 
 class Front(Record):
@@ -114,23 +126,34 @@ class Front(Record):
     adversary: str
     names: list[str] = Field(description="settings that none dominates, the most accurate first")
     standings: list[PointStanding]
+    left_out: list[str] = Field(
+        description="settings that change the answers alone, which is no defence against this adversary"
+    )
     recommendation: Recommendation | None
 
 
+class Band(Record):
+    """The interval of the mean accuracy at each of some gaps (years)."""
+
+    gaps: list[float]
+    low: list[float]
+    high: list[float]
+
+
 class OverfittingLine(Record):
-    """Balanced accuracy of one attack against the gap of what it sees, over all settings."""
+    """Balanced accuracy of one attack against the gap of what it sees; ``over`` says which settings."""
 
     attack: str
     title: str
     adversary: str
     is_primary: bool
+    over: str
     models: int
     intercept: Metric
     slope: Metric
     r: Metric
-    mean_gap: float
-    gap_squares: float
     residual_sd: float
+    band: Band = Field(description="about the line, with the same intervals as the intercept")
 
 
 class FrontierResults(Record):
@@ -154,6 +177,8 @@ class FrontierResults(Record):
     points: list[FrontierPoint]
     unfinished: list[Unfinished]
     fronts: list[Front]
-    lines: list[OverfittingLine]
+    lines: list[OverfittingLine] = Field(description="over all finished settings")
+    part_lines: list[OverfittingLine] = Field(description="of the primary attack over some of them")
+    sharing: list[list[str]] = Field(description="settings that share a training")
     findings: list[str]
     seconds: dict[str, float] = Field(default_factory=dict)

@@ -31,7 +31,13 @@ from privoxel.evaluation.intervals import (
 from privoxel.evaluation.reciprocity import widened, widening_of_calls
 from privoxel.evaluation.results import METRICS, Metric
 from privoxel.evaluation.scored import Estimate, Evaluated
-from privoxel.evaluation.weighted import weighted_auc, weighted_balanced_accuracy, weighted_hits, weighted_tpr
+from privoxel.evaluation.weighted import (
+    tpr_statistic,
+    weighted_auc,
+    weighted_balanced_accuracy,
+    weighted_hits,
+    weighted_tpr,
+)
 
 TPR_PREFIX = "tpr_at_fpr_"
 
@@ -151,9 +157,7 @@ def _tpr_estimates(
     if not len(shown):
         return [_too_few(fpr, n_non_members, level) for fpr in fprs]
 
-    def statistic(scored: Evaluated, weights: FloatArray) -> FloatArray:
-        return weighted_tpr(scored, weights, shown)
-
+    statistic = tpr_statistic(evaluated, shown)
     values = statistic(evaluated, ones_like(evaluated))[0]
     ends = percentile_ends(bootstrap_draws(statistic, evaluated, draws=draws, rng=rng), level).T
     spreads = [_sd(column) for column in _per_repeat(statistic, evaluated).T]

@@ -2,11 +2,17 @@
 
 Gupta et al. 2021 (5.2) found accuracy = 50.9 % + 15.0 points · gap over their 26 private models, the gap
 being test minus training MAE in years. ``fit_line`` is the same least-squares line with intervals. Two things
-make it uncertain, and each interval is the wider of both at each end:
+make it uncertain:
 
 - the models: Student's t on the residuals, Fisher's z for the correlation;
 - the participants: where all models are judged on the same people, their errors move all points together,
-  which no residual shows. Draws of both quantities under resampled participants (``Resampled``) do.
+  which no residual shows. Draws of both quantities under resampled participants (``Resampled``) do. Their
+  reach to either side is taken from their own median: noise in the gaps flattens the line, and drawing
+  participants adds that noise once more.
+
+The two are independent, so that variances add: on either side the interval reaches as far as the root of the
+sum of both squared reaches (for the correlation on Fisher's z scale). What the participants do to one model
+alone is in its residual as well, and counts twice: then intervals are a little too wide.
 """
 
 import math
@@ -23,6 +29,8 @@ from privoxel.evaluation.scored import Estimate
 
 FEWEST = 3
 """Models below which a line says nothing."""
+_NEARLY_ONE = 1.0 - 1e-12
+"""The largest correlation that has a place on Fisher's z scale."""
 
 
 class PublishedLine(NamedTuple):
@@ -60,7 +68,8 @@ class Line(NamedTuple):
 
     ``intercept`` and ``residual_sd`` are balanced accuracies as fractions (0.509 for 50.9 %), ``slope`` is a
     fraction per year (0.15 for 15 points a year), ``r`` Pearson's correlation. ``mean_gap`` (years) and
-    ``gap_squares`` (sum of squared deviations from it) give the band about the line.
+    ``gap_squares`` (sum of squared deviations from it) give the band about the line, with ``drawn``: its
+    intercept and slope under resampled participants, draws × 2, where all models share them.
     """
 
     intercept: Estimate
@@ -70,9 +79,10 @@ class Line(NamedTuple):
     residual_sd: float
     mean_gap: float
     gap_squares: float
+    drawn: FloatArray | None = None
 
     def at(self, gap: float) -> Estimate:
-        """Return the mean accuracy at ``gap`` (years), with the interval that the models' residuals give.
+        """Return the mean accuracy at ``gap`` (years), with the band of the line there.
 
         >>> line = fit_line([0.0, 1.0, 2.0, 3.0], [0.5, 0.66, 0.78, 0.96])
         >>> round(line.at(1.5).value, 3)
@@ -82,7 +92,8 @@ class Line(NamedTuple):
         value = (self.intercept.value or 0.0) + (self.slope.value or 0.0) * gap
         spread = math.sqrt(1.0 / self.models + (gap - self.mean_gap) ** 2 / self.gap_squares)
         reach = t_quantile(level, self.models - 2) * self.residual_sd * spread
-        return Estimate(value, value - reach, value + reach, level, "least squares, t over models")
+        drawn = None if self.drawn is None else self.drawn @ np.array([1.0, gap])
+        return Estimate(value, *_ends(value, reach, drawn, level), level, self.slope.method)
 
 
 def fit_line(
@@ -115,28 +126,26 @@ def fit_line(
         raise ValueError("fit_line needs models with different gaps, got the same of all. Vary the training.")
     intercept, slope, r = (float(found[0]) for found in _least_squares(x[None], y[None]))
     residual_sd = math.sqrt(float(np.sum((y - intercept - slope * x) ** 2)) / (len(x) - 2))
-    errors = (
-        residual_sd * math.sqrt(1.0 / len(x) + x.mean() ** 2 / squares),
-        residual_sd / math.sqrt(squares),
-    )
-    reaches = [t_quantile(level, len(x) - 2) * error for error in errors]
-    ends = [(intercept - reaches[0], intercept + reaches[0]), (slope - reaches[1], slope + reaches[1])]
-    ends.append(fisher_interval(r, len(x), level))
+    t = t_quantile(level, len(x) - 2) * residual_sd
+    drawn = (None, None, None) if resampled is None else _least_squares(*resampled)
     method = "least squares, t over models"
     if resampled is not None:
-        ends = [
-            _hull(own, percentile_ends(drawn, level))
-            for own, drawn in zip(ends, _least_squares(*resampled), strict=True)
-        ]
-        method += " or bootstrap of participants, the wider"
+        method += " and bootstrap of participants, added in quadrature"
+    said = method.replace("least squares, t", "Pearson, Fisher's z")
     return Line(
-        Estimate(intercept, *ends[0], level, method),
-        Estimate(slope, *ends[1], level, method),
-        _correlation(r, ends[2], level, method.replace("least squares, t", "Pearson, Fisher's z")),
+        Estimate(
+            intercept,
+            *_ends(intercept, t * math.sqrt(1.0 / len(x) + x.mean() ** 2 / squares), drawn[0], level),
+            level,
+            method,
+        ),
+        Estimate(slope, *_ends(slope, t / math.sqrt(squares), drawn[1], level), level, method),
+        _correlation(r, len(x), drawn[2], level, said),
         len(x),
         residual_sd,
         float(x.mean()),
         squares,
+        None if drawn[0] is None or drawn[1] is None else np.stack([drawn[0], drawn[1]], axis=1),
     )
 
 
@@ -167,12 +176,23 @@ def _least_squares(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray
     return y.mean(axis=1) - slope * x.mean(axis=1), slope, np.clip(r, -1.0, 1.0)
 
 
-def _hull(own: tuple[float, float], drawn: FloatArray) -> tuple[float, float]:
-    low, high = (float(end) for end in drawn)
-    return min(own[0], low), max(own[1], high)
+def _ends(value: float, reach: float, drawn: FloatArray | None, level: float) -> tuple[float, float]:
+    """Return the ends of ``value`` ± ``reach``, each further by what the draws reach from their median."""
+    if drawn is None:
+        return value - reach, value + reach
+    low, high = (float(end) for end in percentile_ends(drawn, level))
+    middle = float(np.nanmedian(drawn))
+    return value - math.hypot(reach, middle - low), value + math.hypot(reach, high - middle)
 
 
-def _correlation(r: float, ends: tuple[float, float], level: float, method: str) -> Estimate:
+def _correlation(r: float, size: int, drawn: FloatArray | None, level: float, method: str) -> Estimate:
     if math.isnan(r):
         return Estimate(None, None, None, level, reason="all models have the same accuracy")
-    return Estimate(r, *ends, level, method)
+    own = fisher_interval(r, size, level)
+    if drawn is None or size <= FEWEST:
+        return Estimate(r, *own, level, method)
+    reach = t_quantile(level, math.inf) / math.sqrt(size - 3)
+    inside = np.clip([r, *drawn], -_NEARLY_ONE, _NEARLY_ONE)
+    z = np.arctanh(inside)
+    low, high = _ends(float(z[0]), reach, z[1:], level)
+    return Estimate(r, min(math.tanh(low), r), max(math.tanh(high), r), level, method)

@@ -8,7 +8,7 @@ from privoxel.arrays import FloatArray
 from privoxel.evaluation.intervals import bootstrap_draws, clopper_pearson, effective_participants
 from privoxel.evaluation.metrics import draws_for, fewest_non_members, ones_like
 from privoxel.evaluation.scored import Evaluated
-from privoxel.evaluation.weighted import weighted_tpr
+from privoxel.evaluation.weighted import tpr_statistic
 
 
 class RocCurve(NamedTuple):
@@ -43,10 +43,7 @@ def roc_curve(
         Davison and Hinkley 1997, section 4.2.4 (graphical envelopes with an overall error rate).
     """
     fprs = np.geomspace(1.0 / fewest_non_members(evaluated), 1.0, points)
-
-    def statistic(scored: Evaluated, weights: FloatArray) -> FloatArray:
-        return weighted_tpr(scored, weights, fprs)
-
+    statistic = tpr_statistic(evaluated, fprs)
     tpr = statistic(evaluated, ones_like(evaluated))[0]
     resampled = bootstrap_draws(statistic, evaluated, draws=min(draws, draws_for(evaluated)), rng=rng)
     curves = np.sort(resampled[~np.isnan(resampled).any(axis=1)], axis=0)

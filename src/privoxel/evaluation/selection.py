@@ -17,11 +17,8 @@ from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.evaluation.combine import over_targets
 from privoxel.evaluation.intervals import auc_contributions, cluster_codes
 from privoxel.evaluation.metrics import auc
+from privoxel.evaluation.multipliers import BLOCK, FLOOR, largest_deviation, said_among, standard_errors
 from privoxel.evaluation.scored import Estimate, Evaluated
-
-_FLOOR = 1e-9
-BLOCK = 32
-"""Draws over all participants that are in memory at once."""
 
 
 class Best(NamedTuple):
@@ -38,14 +35,21 @@ class Best(NamedTuple):
 
 
 def best_of_many(
-    attacks: Mapping[str, Evaluated], rng: np.random.Generator, *, draws: int = 999, level: float = 0.95
+    attacks: Mapping[str, Evaluated],
+    rng: np.random.Generator,
+    *,
+    draws: int = 999,
+    level: float = 0.95,
+    others: Sequence[Mapping[str, Evaluated]] = (),
 ) -> Best:
     """Return the attack of the largest standardised AUC, with a simultaneous interval and the max-T p-value.
 
     The p-value is (1 + draws at least as extreme) / (1 + draws). The memberships of participants that the
     same repeats evaluate, with as many scans, are exchanged. The interval is AUC ± q · standard error, q
     being the ``level`` quantile of the largest absolute deviation over all attacks when each participant's
-    contribution is multiplied by a standard normal, with Student's t for few participants.
+    contribution is multiplied by a standard normal, with Student's t for few participants. Where the setting
+    was chosen, too, ``others`` are the attacks of the other settings on the same people, and the interval
+    holds over all of them.
 
     Raises:
         ValueError: if there is no attack, the attacks do not score the same participants, or a participant
@@ -57,22 +61,24 @@ def best_of_many(
     names, scored = list(attacks), list(attacks.values())
     _check_alike(scored)
     values, deviations, widenings = _values_and_deviations(scored)
-    errors = np.maximum(np.sqrt((deviations**2).sum(axis=1)), _FLOOR)
     null = _null_areas(scored, rng, draws)
-    spread = np.maximum(null.std(axis=0), _FLOOR)
+    spread = np.maximum(null.std(axis=0), FLOOR)
     reached, largest = (values - 0.5) / (spread * widenings), ((null - 0.5) / spread).max(axis=1)
     chosen = int(reached.argmax())
-    p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
+    p_value = (1.0 + float((largest >= reached[chosen] - FLOOR).sum())) / (1.0 + draws)
     freedom = max(min(scored[0].n_members, scored[0].n_non_members) - 1, 1)
-    normal = np.abs(_multiplied(deviations / errors[:, None], rng, draws))
-    student = normal.max(axis=1) / np.sqrt(rng.chisquare(freedom, draws) / freedom)
-    reach = float(np.quantile(student, level)) * float(errors[chosen])
+    more = [one for other in others for one in other.values()]
+    if more:
+        _check_alike([scored[0], *more])
+        deviations = np.concatenate([deviations, _values_and_deviations(more).deviations])
+    reach = largest_deviation(deviations, freedom, rng, level) * float(standard_errors(deviations)[chosen])
     value, single = float(values[chosen]), auc(scored[chosen], level)
     low, high = (
         max(min(value - reach, _end(single.low)), 0.0),
         min(max(value + reach, _end(single.high)), 1.0),
     )
-    method = f"simultaneous over {len(names)} attacks, Gaussian multipliers of participants"
+    among = said_among(len(names), 1 + len(others))
+    method = f"simultaneous over {among}, Gaussian multipliers of participants"
     return Best(
         names[chosen], Estimate(value, low, high, level, method, single.sd_repeats), p_value, len(names)
     )
@@ -84,12 +90,14 @@ def best_over_targets(
     *,
     draws: int = 999,
     level: float = 0.95,
+    others: Sequence[Sequence[Mapping[str, Evaluated]]] = (),
 ) -> Best:
     """Return the attack of the largest standardised mean AUC over targets, corrected for the choice.
 
     With one target this is ``best_of_many``. With several the memberships are exchanged within each target
     for the max-T p-value, and the interval is that over targets × participants at the level that Bonferroni
-    leaves to each attack. Participants' codes must be common to all targets.
+    leaves to each attack and, where this setting was chosen among ``others``, setting. Participants' codes
+    must be common to all targets.
 
     Raises:
         ValueError: as ``best_of_many``, or if the targets were not attacked alike.
@@ -100,19 +108,19 @@ def best_over_targets(
             "Keep the attacks they share."
         )
     if len(targets) == 1:
-        return best_of_many(targets[0], rng, draws=draws, level=level)
+        return best_of_many(targets[0], rng, draws=draws, level=level, others=[other[0] for other in others])
     names = list(targets[0])
     for target in targets:
         _check_alike(list(target.values()))
     means = [np.mean([auc_contributions(target[name]).auc.mean() for target in targets]) for name in names]
     null = np.mean([_null_areas(list(target.values()), rng, draws) for target in targets], axis=0)
-    spread = np.maximum(null.std(axis=0), _FLOOR)
+    spread = np.maximum(null.std(axis=0), FLOOR)
     reached, largest = (np.array(means) - 0.5) / spread, ((null - 0.5) / spread).max(axis=1)
     chosen = int(reached.argmax())
-    p_value = (1.0 + float((largest >= reached[chosen] - _FLOOR).sum())) / (1.0 + draws)
-    each = 1.0 - (1.0 - level) / len(names)
+    p_value = (1.0 + float((largest >= reached[chosen] - FLOOR).sum())) / (1.0 + draws)
+    each = 1.0 - (1.0 - level) / (len(names) * (1 + len(others)))
     found = over_targets([target[names[chosen]] for target in targets], "auc", rng=rng, level=each)
-    method = f"Bonferroni over {len(names)} attacks: {found.method}"
+    method = f"Bonferroni over {said_among(len(names), 1 + len(others))}: {found.method}"
     return Best(names[chosen], found._replace(level=level, method=method), p_value, len(names))
 
 
@@ -137,12 +145,6 @@ def held_out_best(
 
 def _end(value: float | None) -> float:
     return 0.5 if value is None else value
-
-
-def _multiplied(deviations: FloatArray, rng: np.random.Generator, draws: int) -> FloatArray:
-    """Return the sums of ``deviations`` (attacks × participants) times standard normals: draws × attacks."""
-    sizes = [min(BLOCK, draws - start) for start in range(0, draws, BLOCK)]
-    return np.concatenate([rng.normal(size=(size, deviations.shape[1])) @ deviations.T for size in sizes])
 
 
 class _Parts(NamedTuple):

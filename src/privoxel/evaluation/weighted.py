@@ -5,7 +5,7 @@ per draw. Weights of one give the plain metric. A repeat in which a draw holds n
 left out of that draw's mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from privoxel.arrays import FloatArray
 from privoxel.evaluation.scored import Evaluated
 
 IndexArray = npt.NDArray[np.intp]
+_Order = tuple[tuple[IndexArray, IndexArray], FloatArray]
 ROUNDING = 1e-6
 SLACK, LEAST = 1.25, 200
 """How far beyond a false-positive rate the highest scores are taken, as a factor and in scans."""
@@ -61,8 +62,19 @@ def weighted_tpr(evaluated: Evaluated, weights: FloatArray, fprs: FloatArray) ->
     The threshold is the lowest at which the false-positive rate does not exceed the stated one; scores that
     tie are called together and nothing is interpolated.
     """
+    return tpr_statistic(evaluated, fprs)(evaluated, weights)
+
+
+def tpr_statistic(ranked: Evaluated, fprs: FloatArray) -> Callable[[Evaluated, FloatArray], FloatArray]:
+    """Return ``weighted_tpr`` at ``fprs`` as a statistic that sorts the scores of ``ranked`` only once."""
     most = float(np.max(fprs))
-    return _mean_over_repeats([_tpr(descent, fprs) for descent in _tops(evaluated, weights, most)])
+    known = list(_orders(ranked))
+
+    def statistic(evaluated: Evaluated, weights: FloatArray) -> FloatArray:
+        orders = known if evaluated is ranked else _orders(evaluated)
+        return _mean_over_repeats([_tpr(descent, fprs) for descent in _tops(orders, weights, most)])
+
+    return statistic
 
 
 def _descents(evaluated: Evaluated, weights: FloatArray) -> Iterator[_Descent]:
@@ -72,12 +84,12 @@ def _descents(evaluated: Evaluated, weights: FloatArray) -> Iterator[_Descent]:
         yield _Descent(scores[orders[0]], scores[orders[1]], running[0], running[1], totals)
 
 
-def _tops(evaluated: Evaluated, weights: FloatArray, fpr: float) -> Iterator[_Descent]:
+def _tops(orders: Iterable[_Order], weights: FloatArray, fpr: float) -> Iterator[_Descent]:
     """Yield the descents down to where every draw has passed the false-positive rate ``fpr``.
 
     Of many scans a small rate needs only the highest; the rest is left out where no draw reaches it.
     """
-    for (members, others), scores in _orders(evaluated):
+    for (members, others), scores in orders:
         cut = min(int(len(others) * fpr * SLACK) + LEAST, len(others))
         totals = (_total(weights, members), _total(weights, others))
         passed = _running(weights, others[:cut])
@@ -89,7 +101,7 @@ def _tops(evaluated: Evaluated, weights: FloatArray, fpr: float) -> Iterator[_De
         yield _Descent(scores[above], scores[others[:cut]], _running(weights, above), passed, totals)
 
 
-def _orders(evaluated: Evaluated) -> Iterator[tuple[tuple[IndexArray, IndexArray], FloatArray]]:
+def _orders(evaluated: Evaluated) -> Iterator[_Order]:
     """Yield the rows of members and of non-members from the highest score down, and the scores, by repeat."""
     for scores in evaluated.scores:
         seen = ~np.isnan(scores)

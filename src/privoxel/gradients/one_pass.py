@@ -44,7 +44,7 @@ class Extractor:
             model: in evaluation mode; its output has the scans first.
             request: what is wanted.
             volumes: an example batch, (scans, channels, x, y, z); two scans are used.
-            ages: their ages in years.
+            ages: their ages in years (scans,), or all true values that the loss needs (scans, values).
             loss: of each scan, from what the model returns and the ages.
 
         Raises:
@@ -75,7 +75,7 @@ class Extractor:
 
         Args:
             volumes: (scans, channels, x, y, z).
-            ages: (scans,) in years.
+            ages: (scans,) in years, or (scans, values).
             forward: what to call instead of the model, such as its later layers on stored maps.
 
         Raises:
@@ -92,7 +92,7 @@ class Extractor:
 
     def _none(self, volumes: Tensor, ages: Tensor) -> Signals:
         """Return the result for no scans: that of one, without it."""
-        one = self(volumes.new_zeros(1, *volumes.shape[1:]), ages.new_zeros(1))
+        one = self(volumes.new_zeros(1, *volumes.shape[1:]), ages.new_zeros(1, *ages.shape[1:]))
         return Signals(*(_first(value, 0) for value in one))
 
     def _disagreeing(self, volumes: Tensor, ages: Tensor) -> dict[str, str]:

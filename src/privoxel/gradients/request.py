@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From what the model returned and the ages to one loss per scan."""
+"""From what the model returned and the true values (scans, ...), such as ages, to one loss per scan."""
 
 
 def squared_error(output: Tensor, ages: Tensor) -> Tensor:

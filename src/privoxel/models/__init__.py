@@ -9,6 +9,7 @@ from privoxel.models.adapted import WhiteBox
 from privoxel.models.base import AuditableModel, ModelSpec
 from privoxel.models.cnn3d import CNN3D
 from privoxel.models.heads import Gaussian, Scalar, SoftBins
+from privoxel.models.several import Several
 from privoxel.models.slice_mean import SliceMean
 from privoxel.seeding import torch_stream
 
@@ -18,6 +19,7 @@ __all__ = [
     "Gaussian",
     "ModelSpec",
     "Scalar",
+    "Several",
     "SoftBins",
     "WhiteBox",
     "build_model",

@@ -38,6 +38,8 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 
 Prepare = Callable[[Tensor], Tensor]
 """From volumes (scans, 1, x, y, z) as the cohort gives them to what the network reads."""
+Choice = str | int | tuple[str | int, ...] | None
+"""Which of several things that a network returns is its output: a key, a position, or several of them."""
 
 
 @final
@@ -46,9 +48,9 @@ class WhiteBox:
     """A network to audit with its weights at hand.
 
     ``head`` turns its output into years and losses. ``prepare`` makes the network's input of the cohort's
-    volumes. ``output`` chooses among several things that it returns, by key or position. ``layers`` names
-    submodules whose weight gradients are wanted besides the roles'; ``roles`` overrides which submodule plays
-    conv1, conv6 or output.
+    volumes. ``output`` chooses among several things that it returns, by key or position; a tuple of them is
+    put side by side. ``layers`` names submodules whose weight gradients are wanted besides the roles';
+    ``roles`` overrides which submodule plays conv1, conv6 or output.
 
     >>> WhiteBox(nn.Linear(3, 1), roles={"output": ""}).head
     Scalar(loss='mse', target=None, targets=(), offset=0.0, scale=1.0, delta=1.0)
@@ -60,7 +62,7 @@ class WhiteBox:
     net: nn.Module = field(repr=False)
     head: Head = field(default_factory=Scalar)
     prepare: Prepare | None = None
-    output: str | int | None = None
+    output: Choice = None
     layers: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -169,14 +171,18 @@ def adapt(box: WhiteBox, volumes: Tensor) -> AdaptedModel:
     return AdaptedModel(box, Located(roles, extra, reads)).eval()
 
 
-def chosen_output(returned: Any, choice: str | int | None) -> Tensor:
+def chosen_output(returned: Any, choice: Choice) -> Tensor:
     """Return the tensor that the head reads of whatever a network returned.
 
-    A list of one tensor stands for it; two tensors of one value per scan each are put side by side.
+    A list of one tensor stands for it; tensors of one value per scan each, and several chosen ones, are put
+    side by side.
 
     Raises:
         ModelError: if it is not clear which tensor is meant.
     """
+    if isinstance(choice, tuple):
+        parts = [chosen_output(returned, part) for part in choice]
+        return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
     if choice is not None:
         try:
             returned = returned[choice]
@@ -187,7 +193,7 @@ def chosen_output(returned: Any, choice: str | int | None) -> Tensor:
             ) from error
     if isinstance(returned, list | tuple) and len(returned) == 1:
         returned = returned[0]
-    if isinstance(returned, list | tuple) and len(returned) == 2 and all(map(_is_single, returned)):
+    if isinstance(returned, list | tuple) and len(returned) > 1 and all(map(_is_single, returned)):
         returned = torch.cat([part.reshape(len(part), 1) for part in returned], dim=1)
     if not isinstance(returned, Tensor):
         raise ModelError(

@@ -1,8 +1,8 @@
 """From what a network returns to ages in years, and to one loss per scan: the contract of a brought model.
 
 A head has two methods, ``ages`` and ``losses``. The three here cover what brain-age networks end in: numbers,
-probabilities of age bins (Peng et al. 2021), and mean with variance (Nix and Weigend 1994). Anything else is
-a class of the user's own with these two methods.
+probabilities of age bins (Peng et al. 2021), and mean with variance (Nix and Weigend 1994); ``several.py``
+has the sum over several targets. Anything else is a class of the user's own with these two methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,6 +47,20 @@ class StatesSpread(Protocol):
         ...
 
 
+@runtime_checkable
+class NeedsColumns(Protocol):
+    """A head whose loss depends on more than the age.
+
+    Its ``losses`` get true values (scans, 1 + columns): ages in years, then ``columns`` of the cohort, NaN
+    where one is not known.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        ...
+
+
 @final
 @dataclass(frozen=True)
 class Scalar:
@@ -85,7 +99,7 @@ class Scalar:
             (self.scale != 0, "scale needs a number other than 0, got 0"),
             (self.delta > 0, f"delta needs a number above 0, got {self.delta}"),
         )
-        _raise_faults("Scalar", checks)
+        raise_faults("Scalar", checks)
 
     @property
     def position(self) -> int:
@@ -166,7 +180,7 @@ class SoftBins:
                 f"loss needs 'kl' or a function of log probabilities and labels, got {self.loss!r}",
             ),
         )
-        _raise_faults("SoftBins", checks)
+        raise_faults("SoftBins", checks)
 
     @property
     def centres(self) -> Tensor:
@@ -231,7 +245,7 @@ class Gaussian:
                 f"loss needs 'nll' or a function of mean, variance and true values, got {self.loss!r}",
             ),
         )
-        _raise_faults("Gaussian", checks)
+        raise_faults("Gaussian", checks)
 
     def ages(self, output: Tensor) -> Tensor:
         """Return the mean (scans,), years."""
@@ -262,7 +276,8 @@ class Gaussian:
         return mean, spread if self.spread == "variance" else spread.square()
 
 
-def _raise_faults(name: str, checks: Sequence[tuple[bool, str]]) -> None:
+def raise_faults(name: str, checks: Sequence[tuple[bool, str]]) -> None:
+    """Raise ``ModelError`` with the message of every check that does not hold."""
     faults = [message for holds, message in checks if not holds]
     if faults:
         raise ModelError(f"{name} head: {'; '.join(faults)}. Correct the head.")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from privoxel.errors import ModelError, Problem
 from privoxel.models.adapted import AdaptedModel
-from privoxel.models.heads import StatesSpread
+from privoxel.models.several import stated_spread
 
 BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 DROPOUTS = nn.modules.dropout._DropoutNd
@@ -27,7 +27,8 @@ def find_problems(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> tuple[P
     Args:
         model: as it will be audited, that is, after ``eval()``.
         volumes: at least two different scans, (scans, 1, x, y, z).
-        ages: their ages in years.
+        ages: their true values as the head's loss takes them: ages in years (scans,), or with further columns
+            beside them.
     """
     found = [*_modes(model), *_weights(model, volumes)]
     if any(problem.where == "device" for problem in found):
@@ -144,8 +145,9 @@ def _losses(model: AdaptedModel, output: Tensor, volumes: Tensor, ages: Tensor) 
         return
     try:
         yield from _years("ages", model.head.ages(output), volumes)
-        if isinstance(model.head, StatesSpread):
-            yield from _years("sds", model.head.sds(output), volumes)
+        spread = stated_spread(model.head)
+        if spread is not None:
+            yield from _years("sds", spread(output), volumes)
     except ModelError as error:  # the head's own words say what the output should be
         what, _, remedy = str(error).removesuffix(".").rpartition(". ")
         yield Problem("output shape", what, remedy)

@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from privoxel.attacks import CONTROLS, get_attack
 from privoxel.config import RunConfig
@@ -42,11 +45,17 @@ def assemble_results(
     cohort: CohortSummary,
     facts: Mapping[str, Any],
     risk: Sequence[RiskSummary] = (),
+    workers: int = 1,
 ) -> Results:
-    """Return the results of a run; null targets appear as controls of the targets they stand beside."""
-    targets = [_target(one, _null_beside(one, judged), config) for one in judged if not one.plan.is_null]
+    """Return the results of a run; null targets appear as controls of the targets they stand beside.
+
+    Estimates are made by ``workers`` threads, each from a stream of its own: their number changes nothing.
+    """
     real = [one for one in judged if not one.plan.is_null]
-    best = best_attacks(real, config)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        choosing = pool.submit(best_attacks, real, config)
+        targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
+        best = choosing.result()
     return Results(
         title=config.report.title,
         created=facts["created"],
@@ -69,17 +78,15 @@ def _null_beside(one: Judged, judged: Sequence[Judged]) -> Judged | None:
     return next(same, None)
 
 
-def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
+def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoolExecutor) -> Target:
     design = one.plan.design
-    attacks = [
-        _attack_result(name, name, one, evaluated, config) for name, evaluated in one.scores.evaluated.items()
-    ]
-    controls = [_attack_result(name, name, one, e, config) for name, e in one.scores.controls.items()]
+    scored = {name: (name, one, scores) for name, scores in one.scores.evaluated.items()}
+    scored |= {name: (name, one, scores) for name, scores in one.scores.controls.items()}
     if null is not None:
-        controls += [
-            _attack_result(f"{NULL_TARGET}:{name}", name, null, e, config)
-            for name, e in null.scores.evaluated.items()
-        ]
+        beside = null.scores.evaluated.items()
+        scored |= {f"{NULL_TARGET}:{name}": (name, null, scores) for name, scores in beside}
+    estimated = list(pool.map(lambda key: _attack_result(key, *scored[key], config), scored))
+    n_attacks = len(one.scores.evaluated)
     return Target(
         name=one.plan.name,
         model=one.plan.model.name,
@@ -100,8 +107,8 @@ def _target(one: Judged, null: Judged | None, config: RunConfig) -> Target:
         n_excluded=len(design.others) + len(design.validation),
         utility=one.utility,
         training=list(one.curve),
-        attacks=attacks,
-        controls=controls,
+        attacks=estimated[:n_attacks],
+        controls=estimated[n_attacks:],
         other_scans=_other_scans(one, config),
     )
 

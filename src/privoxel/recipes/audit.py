@@ -116,6 +116,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             cohort=summarise_cohort(cohort, folder),
             risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
+            workers=options.workers,
         )
         report = write_outputs(folder, results, _archive(judged, pictures))
     return Outcome(results, report)

@@ -149,6 +149,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
             cohort=summarise_cohort(compared.cohort, folder),
             risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
+            workers=options.workers,
         )
         clock.lap("estimates")
         results = _with_context(results, compared, shown, options, brought.notes)

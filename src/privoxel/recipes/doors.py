@@ -111,11 +111,12 @@ def is_white_box(given: Given) -> bool:
 
 
 def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
+    from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
     from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
 
     grid = grid_of(given)
     box = open_box(given, grid)
-    grouped = _told_of_weights(load_scans(given, grid, options), given)
+    grouped = _told_of_weights(load_scans(given, grid, options, needed_columns(box.head)), given)
     return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
 
 
@@ -151,17 +152,17 @@ def _told_of_weights(grouped: Grouped, given: Given) -> Grouped:
     return replace(grouped, notes=(*grouped.notes, OWN_WEIGHTS))
 
 
-def load_scans(given: Given, grid: Grid, options: BroughtAudit) -> Grouped:
-    """Return the scans of ``given`` on ``grid``, and who of them is a member."""
+def load_scans(given: Given, grid: Grid, options: BroughtAudit, columns: Sequence[str] = ()) -> Grouped:
+    """Return the scans of ``given`` on ``grid`` with further ``columns``, and who of them is a member."""
     sources = Sources(given.cohort, given.members, given.non_members)
-    return load_grouped(sources, scan_loader(given, grid), skip_bad=options.skip_bad)
+    return load_grouped(sources, scan_loader(given, grid, columns), skip_bad=options.skip_bad)
 
 
-def scan_loader(given: Given, grid: Grid) -> CohortLoader:
-    """Return what loads scans onto ``grid`` as ``given`` says."""
+def scan_loader(given: Given, grid: Grid, columns: Sequence[str] = ()) -> CohortLoader:
+    """Return what loads scans onto ``grid`` as ``given`` says, with further ``columns`` of numbers."""
     from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    return partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root)
+    return partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root, columns=columns)
 
 
 def audit(  # noqa: PLR0913 - the face of the package: each option by its own name
@@ -276,11 +277,12 @@ def _network_of(model: Any, given: Given, cohort: Any, title: str) -> "WhiteBox 
 def _brought_network(
     box: "WhiteBox", given: Given, cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
 ) -> Brought:
+    from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
     from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
 
-    scans = (
-        cohort if given.cohort is None else scan_loader(given, grid_of(given))(given.cohort, skip_bad=True)
-    )
+    scans = cohort
+    if given.cohort is not None:
+        scans = scan_loader(given, grid_of(given), needed_columns(box.head))(given.cohort, skip_bad=True)
     if not isinstance(scans, Cohort):
         raise ConfigError(
             f"A network needs a cohort of scans, got {type(scans).__name__}. Load it by privoxel.load_cohort."

@@ -17,7 +17,15 @@ from privoxel.store import RunFolder, write_text
 def cohort_content(cohort: Cohort) -> str:
     """Return a digest of all volumes, ids and covariates together."""
     people = cohort.covariates
-    parts = (cohort.fingerprint, people.scans, people.age.tolist(), people.sex.tolist(), people.site.tolist())
+    parts: tuple[Any, ...] = (
+        cohort.fingerprint,
+        people.scans,
+        people.age.tolist(),
+        people.sex.tolist(),
+        people.site.tolist(),
+    )
+    if people.columns:
+        parts = (*parts, {name: values.tolist() for name, values in sorted(people.columns.items())})
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from any trained target, and everything after that is the recipe of all brought 
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,20 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from privoxel.arrays import FloatArray
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
-from privoxel.cohort.base import Cohort
+from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.memberships import Grouped
 from privoxel.cohort.splits import membership_of
 from privoxel.config import SignalConfig
-from privoxel.errors import CohortError, ConfigError, ModelError, ModelProblemsError
+from privoxel.errors import CohortError, ConfigError, ModelError, ModelProblemsError, Problem
 from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
 from privoxel.models.factories import Known, build_from
-from privoxel.models.heads import Scalar, StatesSpread
+from privoxel.models.heads import Head, Scalar
 from privoxel.models.monai_nets import bundle_box
+from privoxel.models.several import Several, needed_columns, stated_spread
 from privoxel.models.validation import find_problems
 from privoxel.models.weights import load_into, read_weights
 from privoxel.recipes.brought import Brought
+from privoxel.recipes.further_targets import missing_notes, target_problems
 from privoxel.recipes.queried import states_of
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.extract import Extraction, extract, open_table
@@ -42,6 +45,7 @@ from privoxel.signals.table import (
     STATED_SD,
     SignalTable,
 )
+from privoxel.signals.truths import true_values
 from privoxel.training.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -57,7 +61,7 @@ WIDEST_CURVATURE = 4096
 
 
 class Scans(NamedTuple):
-    """A few scans to try a network on: volumes (scans, 1, x, y, z) and ages in years."""
+    """A few scans to try a network on: volumes (scans, 1, x, y, z), and true values that its loss needs."""
 
     volumes: Tensor
     ages: Tensor
@@ -80,7 +84,8 @@ def brought_white_box(
     """
     further = tuple(n.removeprefix(GRADIENT) for n in signals.extra if n.startswith(GRADIENT))
     box = replace(box, layers=(*box.layers, *further))
-    model = checked_model(box, grouped.cohort, runtime)
+    columns = needed_columns(box.head)
+    model = checked_model(box, grouped.cohort, runtime, known=target_problems(grouped, columns))
     attacks = white_box_attacks(model)
     places = model.located
 
@@ -103,7 +108,7 @@ def brought_white_box(
             "head": described_head(box.head),
             "layers": {**places.described, **{extra: extra for extra in places.extra}},
         },
-        notes=grouped.notes,
+        notes=(*grouped.notes, *missing_notes(grouped, columns)),
     )
 
 
@@ -145,32 +150,43 @@ def with_age_at(box: WhiteBox, target: int | None) -> WhiteBox:
     """
     if target is None:
         return box
-    if not isinstance(box.head, Scalar):
+    return replace(box, head=_with_age_at(box.head, target))
+
+
+def _with_age_at(head: Head, target: int) -> Head:
+    """Return a head of one value, or of several targets, that finds the age at another position."""
+    if isinstance(head, Several):
+        return replace(head, age=_with_age_at(head.age, target))
+    if not isinstance(head, Scalar):
         raise ModelError(
-            f"A target needs the head Scalar, which reads one output, got {type(box.head).__name__}. Leave "
+            f"A target needs the head Scalar, which reads one output, got {type(head).__name__}. Leave "
             "--target out, or let the head itself say where the age is."
         )
-    return replace(box, head=replace(box.head, target=target))
+    return replace(head, target=target)
 
 
-def checked_model(box: WhiteBox, cohort: Cohort, runtime: Runtime) -> AdaptedModel:
+def checked_model(
+    box: WhiteBox, cohort: Cohort, runtime: Runtime, *, known: Sequence[Problem] = ()
+) -> AdaptedModel:
     """Return the network of ``box`` ready for extraction, after trying it on a few scans of ``cohort``.
 
     Raises:
-        ModelProblemsError: listing everything that keeps it from being audited.
+        ModelProblemsError: listing everything that keeps it from being audited, ``known`` problems first.
     """
-    scans = _examples(cohort, runtime)
+    scans = _examples(cohort, needed_columns(box.head), runtime)
     bare = AdaptedModel(box).eval()
     if not any(tensor.is_meta for tensor in (*bare.parameters(), *bare.buffers())):
         runtime.place(bare)
-    problems = find_problems(bare, *scans)
+    problems = (*known, *find_problems(bare, *scans))
     if problems:
         raise ModelProblemsError(f"{type(box.net).__name__} cannot be audited", problems)
     return adapt(box, scans.volumes[:1])
 
 
-def _examples(cohort: Cohort, runtime: Runtime) -> Scans:
+def _examples(cohort: Cohort, columns: Sequence[str], runtime: Runtime) -> Scans:
     """Return the first few scans that can be read and differ in age from nobody in particular.
+
+    True values of theirs that are missing are the cohort's median, so that every term of the loss is tried.
 
     Raises:
         CohortError: if none can be read.
@@ -189,15 +205,24 @@ def _examples(cohort: Cohort, runtime: Runtime) -> Scans:
             break
     if fault is not None and not rows:
         raise fault
-    ages = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
+    people = cohort.with_columns({name: _filled(cohort.covariates, name) for name in columns}).covariates
+    truths = true_values(people, columns, rows)
+    ages = torch.as_tensor(truths, dtype=torch.float32, device=runtime.device)
     return Scans(runtime.volumes(np.concatenate(volumes)), ages)
+
+
+def _filled(people: Covariates, column: str) -> FloatArray:
+    """Return a column with its median where a value is missing, NaN where all are."""
+    values = people.columns.get(column, np.full(len(people), np.nan))
+    known = np.isfinite(values)
+    return np.where(known, values, np.median(values[known])) if known.any() else values
 
 
 def white_box_attacks(model: AdaptedModel) -> dict[str, Attack]:
     """Return every attack that needs this network alone: signals that it has, and no reference models."""
     held = {PREDICTION, GRADIENT_NORMS, *(f"{GRADIENT}{role}" for role in model.located.roles)}
     held |= {f"{ACTIVATION}{READ_BY_LAST}"} if model.located.reads else set()
-    held |= {STATED_SD} if isinstance(model.head, StatesSpread) else set()
+    held |= set() if stated_spread(model.head) is None else {STATED_SD}
     allowed = {ThreatModel.BLACK_BOX, ThreatModel.WHITE_BOX}
     return {
         name: attack
@@ -260,7 +285,7 @@ def observe_model(model: AdaptedModel, plan: TargetPlan, workplace: Workplace) -
 def wanted_signals(model: AdaptedModel, extra: Sequence[str]) -> tuple[str, ...]:
     """Return the signals to extract: all that attacks may read, and ``extra``; by the module's own names."""
     names = [PREDICTION, GRADIENT_NORMS]
-    if isinstance(model.head, StatesSpread):
+    if stated_spread(model.head) is not None:
         names.append(STATED_SD)
     for layer in model.layers:
         names.append(f"{ACTIVATION if layer.endswith(READS) else GRADIENT}{layer}")
@@ -301,16 +326,19 @@ def described_head(head: Any) -> dict[str, Any]:
     """Return the kind of a head and its choices, as settings that a file can hold."""
     found: dict[str, Any] = {"kind": type(head).__name__}
     if is_dataclass(head):
-        for choice in fields(head):
-            value = getattr(head, choice.name)
-            if value is None:
-                continue
-            plain = isinstance(value, str | int | float | bool)
-            found[choice.name] = (
-                value if plain else list(value) if isinstance(value, tuple) else _name_of(value)
-            )
+        choices = {choice.name: getattr(head, choice.name) for choice in fields(head)}
+        found |= {name: _plain(value) for name, value in choices.items() if value is not None}
     return found
 
 
-def _name_of(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """Return a choice of a head as a file can hold it: heads in heads by their choices, functions by name."""
+    if isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, Head):
+        return described_head(value)
     return str(getattr(value, "__qualname__", type(value).__qualname__))

@@ -13,11 +13,12 @@ from privoxel.evaluation.frontier_results import (
     Front,
     FrontierPoint,
     FrontierResults,
+    OverfittingLine,
     PointStanding,
     PrivacyBounds,
     Vulnerability,
 )
-from privoxel.evaluation.overfitting import PUBLISHED
+from privoxel.evaluation.overfitting import LARGEST_PUBLISHED_GAP, PUBLISHED
 from privoxel.evaluation.results import Metric
 from privoxel.report.frontier_figures import epsilon_pictures, front_picture, line_picture
 from privoxel.report.page import environment, safe
@@ -30,12 +31,12 @@ TSV = ("setting", "family", "quantity", "adversary", "attack", "value", "low", "
 
 
 class PointRow(NamedTuple):
-    """One setting for the page: each best attack, whether it is on that frontier, its changes in words."""
+    """One setting for the page: each best attack with its mark on that frontier, its changes in words."""
 
     number: int
     point: FrontierPoint
     changes: str
-    reached: list[tuple[Vulnerability, bool]]
+    reached: list[tuple[Vulnerability, str]]
 
 
 class StandingRow(NamedTuple):
@@ -70,8 +71,11 @@ def render_frontier(results: FrontierResults) -> str:
             numbers=numbers,
             front_pictures=[safe(picture) for picture in pictures],
             line_pictures=[safe(picture) for picture in lines],
-            line_rows=results.lines,
+            line_rows=_line_rows(results),
+            sharing=[_listed(names, numbers) for names in results.sharing],
             published=PUBLISHED["all"],
+            largest_gap=LARGEST_PUBLISHED_GAP,
+            any_left_out=any(front.left_out for front in results.fronts),
             private=private,
             epsilon_pictures=[safe(picture) for picture in epsilon_pictures(private, results, numbers)],
             bound=_bound,
@@ -134,9 +138,14 @@ def _tsv_row(quantity: str, metric: Metric, adversary: str = "", attack: str = "
 
 
 def _point_row(point: FrontierPoint, number: int, fronts: Sequence[Front]) -> PointRow:
-    on_front = {front.adversary for front in fronts if point.name in front.names}
-    reached = [(one, one.adversary in on_front) for one in point.vulnerability]
+    marks = {front.adversary: mark(point.name, front) for front in fronts}
+    reached = [(one, marks.get(one.adversary, "")) for one in point.vulnerability]
     return PointRow(number, point, changes_in_words(point.changes), reached)
+
+
+def mark(name: str, front: Front) -> str:
+    """Return what follows a setting's accuracy: a dot on the frontier, a dagger where it is left out."""
+    return " ●" if name in front.names else " †" if name in front.left_out else ""
 
 
 def changes_in_words(changes: Mapping[str, object]) -> str:
@@ -154,6 +163,11 @@ def _standing_rows(front: Front, numbers: Mapping[str, int]) -> list[StandingRow
         StandingRow(numbers[one.name], one, _verdict(one, numbers), _listed(one.alike, numbers))
         for one in ordered
     ]
+
+
+def _line_rows(results: FrontierResults) -> list[OverfittingLine]:
+    """Return the lines in the order of the page: those over some settings follow the primary one."""
+    return [*results.lines[:1], *results.part_lines, *results.lines[1:]]
 
 
 def _listed(names: Sequence[str], numbers: Mapping[str, int]) -> str:

@@ -27,7 +27,8 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     """Return vulnerability against test error, the frontier as steps, every setting with its number."""
     figure, axes = new_axes(TALL)
     names, name = set(front.names), "AUC" if results.metric == "auc" else "balanced accuracy"
-    for point in results.points:
+    judged = [point for point in results.points if point.name not in front.left_out]
+    for point in judged:
         metric = reached(point, front.adversary, results.metric)
         is_front = point.name in names
         _cross(axes, point.mae, metric, MEMBER if is_front else MUTED)
@@ -59,7 +60,7 @@ def front_picture(front: Front, results: FrontierResults, numbers: Mapping[str, 
     axes.set_xlabel("MAE on people never seen (years)")
     axes.set_ylabel(f"best attack, {name} (%)")
     label = (
-        f"{name} of the best {front.adversary} attack against the test error of {len(results.points)} "
+        f"{name} of the best {front.adversary} attack against the test error of {len(judged)} "
         f"settings. Not dominated: {', '.join(front.names)}."
     )
     caption = "Down and to the left is better. Numbers are those of the table."
@@ -77,11 +78,11 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
         _dot(axes, gap.value, 100 * (point.primary.value or 0.0), MEMBER, filled=True)
         _number(axes, gap.value, 100 * (point.primary.value or 0.0), numbers[point.name])
     values = [gap.value or 0.0 for gap in gaps]
-    grid = np.linspace(min(*values, 0.0), max(values), 60)
-    mean = 100 * ((line.intercept.value or 0.0) + (line.slope.value or 0.0) * grid)
-    reach = 100 * _band(line, grid)
-    axes.fill_between(grid, mean - reach, mean + reach, color=MEMBER, alpha=0.15, linewidth=0)
-    axes.plot(grid, mean, color=MEMBER, linewidth=2)
+    band, ends = line.band, np.array([min(*values, 0.0), max(values)])
+    low, high = 100 * np.array(band.low), 100 * np.array(band.high)
+    axes.fill_between(band.gaps, low, high, color=MEMBER, alpha=0.15, linewidth=0)
+    mean = 100 * ((line.intercept.value or 0.0) + (line.slope.value or 0.0) * ends)
+    axes.plot(ends, mean, color=MEMBER, linewidth=2)
     paper, known = PUBLISHED["all"], np.linspace(0.0, LARGEST_PUBLISHED_GAP, 2)
     axes.plot(known, 100 * (paper.intercept + paper.slope * known), color=NON_MEMBER, linewidth=1.4)
     axes.axhline(GUESSING, color=INK, linewidth=1, linestyle=(0, (2, 2)))
@@ -93,7 +94,7 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
         f"rising {100 * (line.slope.value or 0.0):.1f} points a year."
     )
     legend = (
-        Key("line-member", "fitted here (band: t over settings, 95 %)"),
+        Key("line-member", "fitted here (band: 95 %, over settings and participants)"),
         Key("line-other", "Gupta et al. 2021, over the gaps of their 26 private models"),
         Key("guess", "guessing"),
     )
@@ -103,14 +104,6 @@ def line_picture(line: OverfittingLine, results: FrontierResults, numbers: Mappi
     return Picture(
         to_svg(figure, key="overfitting", label=label), "Overfitting and vulnerability", caption, legend
     )
-
-
-def _band(line: OverfittingLine, grid: np.ndarray) -> np.ndarray:
-    from scipy import stats  # noqa: PLC0415 - only for this picture
-
-    spread = np.sqrt(1.0 / line.models + (grid - line.mean_gap) ** 2 / line.gap_squares)
-    quantile = float(stats.t.ppf(0.5 + line.slope.level / 2.0, line.models - 2))
-    return np.asarray(quantile * line.residual_sd * spread)
 
 
 def epsilon_pictures(
@@ -123,9 +116,11 @@ def epsilon_pictures(
     ordered = sorted(finite, key=_upper)
     pictures = [_against_epsilon(ordered, results, numbers, "mae", BLACK_BOX)]
     adversaries = [one.adversary for one in ordered[0].vulnerability]
-    pictures += [
-        _against_epsilon(ordered, results, numbers, "attack", adversary) for adversary in adversaries
-    ]
+    left_out = {front.adversary: front.left_out for front in results.fronts}
+    for adversary in adversaries:
+        judged = [point for point in ordered if point.name not in left_out.get(adversary, ())]
+        if judged:
+            pictures.append(_against_epsilon(judged, results, numbers, "attack", adversary))
     pictures.append(_two_sides(ordered, numbers))
     return pictures
 

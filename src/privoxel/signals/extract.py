@@ -26,7 +26,7 @@ from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Loss, Request, squared_error
 from privoxel.models.adapted import AdaptedModel
 from privoxel.models.base import AuditableModel
-from privoxel.models.heads import StatesSpread
+from privoxel.models.several import needed_columns, stated_spread
 from privoxel.progress import Progress
 from privoxel.signals.snapshots import OwnWeights, Snapshots, Weights
 from privoxel.signals.table import (
@@ -42,6 +42,7 @@ from privoxel.signals.table import (
     LazyArray,
     SignalTable,
 )
+from privoxel.signals.truths import true_values
 from privoxel.training.device import bf16_is_sound
 from privoxel.training.runtime import Runtime
 
@@ -166,7 +167,7 @@ def extract(
     if snapshots:
         weights = Snapshots(model, snapshots, extraction.runtime)
     sink = _Sink(folder, len(weights), len(cohort))
-    volumes, ages = _batch(cohort, np.arange(min(2, len(cohort))), extraction.runtime)
+    volumes, ages = _batch(model, cohort, np.arange(min(2, len(cohort))), extraction.runtime)
     extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages, loss=_loss_of(model))
     size = extractor.bytes_per_scan(volumes, ages)
     fewest = fewest_scans(model, volumes)
@@ -176,7 +177,7 @@ def extract(
     with progress.task("signals", len(weights) * len(cohort)) as task:
         for start in range(0, len(cohort), batch_size):
             rows = np.arange(start, min(start + batch_size, len(cohort)))
-            volumes, ages = _batch(cohort, rows, extraction.runtime)
+            volumes, ages = _batch(model, cohort, rows, extraction.runtime)
             work = _Work(model, extractor, shared, half, STATED_SD in extraction.signals)
             maps = work.shared_maps(volumes)
             for k in range(len(weights)):
@@ -190,16 +191,18 @@ def extract(
 
 
 def _states_spread(model: Model) -> bool:
-    return isinstance(model, AdaptedModel) and isinstance(model.head, StatesSpread)
+    return isinstance(model, AdaptedModel) and stated_spread(model.head) is not None
 
 
 def _loss_of(model: Model) -> Loss:
     return model.head.losses if isinstance(model, AdaptedModel) else squared_error
 
 
-def _batch(cohort: Cohort, rows: IntArray, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Return the volumes of a few scans on the device, and their ages."""
-    ages = torch.as_tensor(cohort.covariates.age[rows], dtype=torch.float32, device=runtime.device)
+def _batch(model: Model, cohort: Cohort, rows: IntArray, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Return the volumes of a few scans on the device, and the true values that the loss needs."""
+    columns = needed_columns(model.head) if isinstance(model, AdaptedModel) else ()
+    values = true_values(cohort.covariates, columns, rows)
+    ages = torch.as_tensor(values, dtype=torch.float32, device=runtime.device)
     return runtime.volumes(cohort.batch(rows)), ages
 
 
@@ -293,8 +296,9 @@ def _answers(work: _Work, output: Tensor) -> dict[str, Tensor]:
         return {PREDICTION: output}
     head = work.model.head
     answers = {PREDICTION: head.ages(output)}
-    if work.stated_sd and isinstance(head, StatesSpread):
-        answers[STATED_SD] = head.sds(output)
+    spread = stated_spread(head)
+    if work.stated_sd and spread is not None:
+        answers[STATED_SD] = spread(output)
     return answers
 
 

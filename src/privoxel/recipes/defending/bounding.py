@@ -24,7 +24,8 @@ def bound_privacy(finished: Sequence[Finished], attack: str) -> dict[str, Privac
     """Return both bounds of ε for every private setting of ``finished``, by name.
 
     The lower one is that of ``attack``, which was fixed beforehand; its level is shared (Bonferroni) among
-    all private settings and their targets.
+    all private settings and their targets. Cross-fitted attackers who share teachers are taken for
+    independent, as the scores of one training are (``ASSUMPTION``).
     """
     private = [one for one in finished if is_private(one)]
     shares = sum(len(one.choice.targets) for one in private)

@@ -1,7 +1,7 @@
 """All finished settings on the same people: errors, best attacks and privacy of each, with intervals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -23,7 +23,8 @@ from privoxel.evaluation.frontier_results import (
 )
 from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.results import Metric
-from privoxel.evaluation.selection import best_over_targets
+from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.selection import Best, best_over_targets
 from privoxel.recipes.defending.bounding import bound_privacy
 from privoxel.recipes.defending.reading import Finished, adversaries
 from privoxel.recipes.defending.settings import FrontierConfig
@@ -53,6 +54,15 @@ class Compared:
     def names(self) -> tuple[str, ...]:
         """The settings' names."""
         return tuple(one.point.name for one in self.finished)
+
+    def only(self, places: Sequence[int]) -> "Compared":
+        """Return the comparison of the settings at ``places`` alone."""
+        return replace(
+            self,
+            finished=tuple(self.finished[k] for k in places),
+            plain=tuple(self.plain[k] for k in places),
+            drawn=tuple(self.drawn[k] for k in places),
+        )
 
     def column(self, quantity: Literal["mae", "gap", "model_gap"]) -> FloatArray:
         """Return a quantity of every setting."""
@@ -126,19 +136,32 @@ def _point(k: int, compared: Compared, privacy: PrivacyBounds | None) -> Frontie
 
 
 def best_accuracy(
-    one: Finished, names: Sequence[str], compared: Compared, level: float = LEVEL
+    one: Finished, names: Sequence[str], compared: Compared, among: Sequence[Finished] = ()
 ) -> MostAccurate:
-    """Return the most accurate of the attacks ``names`` on a setting, corrected for the choice."""
-    scores = [{name: target.evaluated[name] for name in names} for target in one.choice.targets]
+    """Return the most accurate of the attacks ``names`` on a setting, corrected for the choice.
+
+    ``among``: the other settings among which this one was chosen.
+    """
     rng = compared.streams.generator(f"accuracy/{one.point.name}/{','.join(names)}")
-    return most_accurate(scores, rng, level=level)
+    others = [scores_of(other, names) for other in among]
+    return most_accurate(scores_of(one, names), rng, level=LEVEL, others=others)
+
+
+def best_auc(one: Finished, names: Sequence[str], compared: Compared, among: Sequence[Finished] = ()) -> Best:
+    """Return the attack of ``names`` with the largest AUC on a setting, corrected as ``best_accuracy``."""
+    rng = compared.streams.generator(f"auc/{one.point.name}/{','.join(names)}")
+    others = [scores_of(other, names) for other in among]
+    return best_over_targets(scores_of(one, names), rng, level=LEVEL, others=others)
+
+
+def scores_of(one: Finished, names: Sequence[str]) -> list[dict[str, Evaluated]]:
+    """Return the scores of the attacks ``names`` on every target of a setting."""
+    return [{name: target.evaluated[name] for name in names} for target in one.choice.targets]
 
 
 def _vulnerability(one: Finished, adversary: str, names: Sequence[str], compared: Compared) -> Vulnerability:
     found = best_accuracy(one, names, compared)
-    scores = [{name: target.evaluated[name] for name in names} for target in one.choice.targets]
-    rng = compared.streams.generator(f"auc/{one.point.name}/{','.join(names)}")
-    by_auc = best_over_targets(scores, rng, level=LEVEL)
+    by_auc = best_auc(one, names, compared)
     return Vulnerability(
         adversary=adversary,
         candidates=found.candidates,

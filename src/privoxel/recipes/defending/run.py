@@ -18,7 +18,8 @@ from privoxel.progress import Progress, Silent
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort, public_brains, read_cohort
 from privoxel.recipes.defending.comparing import compare_settings, points_of
-from privoxel.recipes.defending.concluding import findings_of, fronts_of, lines_of
+from privoxel.recipes.defending.concluding import findings_of, fronts_of, lines_of, part_lines_of, sharing_of
+from privoxel.recipes.defending.confirming import write_confirmations
 from privoxel.recipes.defending.costs import Costs, estimate_costs, within
 from privoxel.recipes.defending.reading import read_point
 from privoxel.recipes.defending.settings import Grid, Point
@@ -90,6 +91,7 @@ def run_defence(grid: Grid, output: Path, options: DefendOptions) -> Frontier:
             announce(f"{name} failed: {reason}", options.progress, logger)
         results = conclude(grid, output, cohort, reasons, clock)
         page = write_outputs(results, output)
+        write_confirmations(grid, results.fronts, output)
         folder.record(complete=not results.unfinished)
     return Frontier(results, page)
 
@@ -160,7 +162,9 @@ def conclude(
         ],
         fronts=fronts,
         lines=lines,
-        findings=findings_of(points, fronts, lines, settings.aim),
+        part_lines=part_lines_of(compared),
+        sharing=sharing_of(compared),
+        findings=findings_of(points, fronts, lines, settings.aim, len(reasons)),
         seconds=clock.laps,
     )
 

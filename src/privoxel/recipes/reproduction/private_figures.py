@@ -132,8 +132,8 @@ def line_table(found: PrivateModels) -> PaperTable:
         part="fig3",
         title="Figure 3b: the overfitting line",
         caption="Least squares of the attack's accuracy on the gap between test and training error. "
-        "Accuracy in %, slope in points a year. Intervals: the wider of that over models and that over "
-        "participants. Published: refitted to the points of the paper's figures.",
+        "Accuracy in %, slope in points a year. Intervals: the reaches over models and over "
+        "participants added in quadrature. Published: refitted to the points of the paper's figures.",
         columns=[
             "accuracy without a gap",
             "published",
