@@ -16,7 +16,8 @@ import skops.io
 from sklearn.ensemble import RandomForestRegressor
 
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import Given, audit_given
+from privoxel.recipes.doors import audit_given
+from privoxel.recipes.given import Given
 
 REGIONS = 40
 

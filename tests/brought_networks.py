@@ -50,9 +50,24 @@ def binned() -> WhiteBox:
     return WhiteBox(in_place(10), SoftBins(40.0, 90.0, width=5.0))
 
 
+def of_three() -> nn.Module:
+    """Return a network of three outputs."""
+    return in_place(3)
+
+
 def not_a_network() -> str:
     """Return something else."""
     return "network"
+
+
+def boom() -> nn.Module:
+    """Fail, as factories do."""
+    return {}["weights"]
+
+
+def boxed_name() -> WhiteBox:
+    """Put something into the box that is no network."""
+    return WhiteBox("network")
 
 
 def needs_arguments(depth: int) -> nn.Module:

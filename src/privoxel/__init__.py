@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from privoxel.evaluation.scored import Estimate
     from privoxel.models import build_model
     from privoxel.recipes.audit import RunOptions, run_audit
+    from privoxel.recipes.brought import BroughtAudit
     from privoxel.recipes.doors import audit
-    from privoxel.seeding import Streams
     from privoxel.signals.table import Membership, SignalTable
 
 _HOMES = {
     "ATTACKS": "attacks",
     "Attack": "attacks.base",
+    "BroughtAudit": "recipes.brought",
     "Cohort": "cohort.base",
     "Estimate": "evaluation.scored",
     "Grid": "cohort.base",
@@ -41,7 +42,6 @@ _HOMES = {
     "Scored": "attacks.base",
     "SignalTable": "signals.table",
     "SimulatorConfig": "cohort.simulated",
-    "Streams": "seeding",
     "ThreatModel": "attacks.base",
     "audit": "recipes.doors",
     "build_model": "models",
@@ -55,6 +55,7 @@ _HOMES = {
 __all__ = [
     "ATTACKS",
     "Attack",
+    "BroughtAudit",
     "Cohort",
     "Estimate",
     "Grid",
@@ -68,7 +69,6 @@ __all__ = [
     "Scored",
     "SignalTable",
     "SimulatorConfig",
-    "Streams",
     "ThreatModel",
     "__version__",
     "audit",

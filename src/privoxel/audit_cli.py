@@ -46,7 +46,7 @@ Cohort = Annotated[
 Members = Annotated[
     Path | None,
     typer.Option(
-        help="Who trained it: list of ids or folder; else the cohort's column 'member'.",
+        help="Who trained it: list of ids or folder; else the table's column 'member'.",
         rich_help_panel=PEOPLE,
     ),
 ]
@@ -176,7 +176,8 @@ def audit_command(
     INPUT is one of
 
     - a table of predictions (.tsv, .csv): participant_id, age, predicted_age,
-      member (1: trained on, 0: not, n/a: leave out). No model, no scans.
+      member (1: trained on, 0: not, n/a: leave out; or --members, which
+      wins). No model, no scans.
 
     - a network to look into: module:factory with --weights, or a MONAI
       bundle; with scans as --cohort.

@@ -194,6 +194,48 @@ def test_wrong_use_is_answered_with_what_to_do(monkeypatch, tmp_path, capsys, ar
     assert message in capsys.readouterr().err
 
 
+def described(table):
+    """Return the people of a table by membership, as a run folder of it tells of them."""
+    frame = pd.read_csv(table, sep="\t", dtype=str)
+    return {state: frame.participant_id[frame.member == state].tolist() for state in ("0", "1")}
+
+
+@pytest.mark.parametrize("column", ["none", "wrong"])
+def test_lists_say_who_is_a_member_of_a_table_of_predictions(tmp_path, column):
+    table = write_predictions(tmp_path / "p.tsv", members=30, non_members=40)
+    groups = described(table)
+    plain = audit_predictions(table, tmp_path / "plain", QUICK).results.targets[0]
+    frame = pd.read_csv(table, sep="\t", dtype=str)
+    frame["member"] = "perhaps"
+    frame = frame.drop(columns="member") if column == "none" else frame
+    frame.to_csv(tmp_path / "q.tsv", sep="\t", index=False)
+    lists = {state: tmp_path / f"{state}.txt" for state in groups}
+    for state, path in lists.items():
+        path.write_text("\n".join(groups[state]))
+    found = audit_predictions(
+        tmp_path / "q.tsv", tmp_path / "run", QUICK, members=lists["1"], non_members=lists["0"]
+    ).results.targets[0]
+    assert (found.n_members, found.n_non_members) == (30, 40)
+    assert "column 'member' of the table was not read" in found.design["groups"]
+    assert found.attacks[0].metrics["auc"].value == plain.attacks[0].metrics["auc"].value
+
+
+def test_lists_beside_predictions_are_checked_like_any_others(monkeypatch, tmp_path, capsys):
+    table = write_predictions(tmp_path / "p.tsv", members=20, non_members=20)
+    (tmp_path / "m.txt").write_text("sub-0001\nsub-9999\n")
+    assert call(monkeypatch, "audit", table, "-q", "--members", tmp_path / "m.txt") == 2
+    assert "names sub-9999, who is not in the cohort" in capsys.readouterr().err
+    assert call(monkeypatch, "audit", table, "-q", "--non-members", tmp_path / "m.txt") == 2
+    assert "Non-members need members beside them" in capsys.readouterr().err
+    frame = pd.read_csv(table, sep="\t", dtype=str)
+    frame.loc[3, "age"] = "old"
+    frame.to_csv(table, sep="\t", index=False)
+    assert call(monkeypatch, "audit", table, "-q", "--members", tmp_path / "m.txt") == 2
+    error = capsys.readouterr().err
+    assert "has an age that is text" in error
+    assert "names sub-9999" in error
+
+
 def test_too_few_people_are_refused_before_a_folder_is_made(monkeypatch, tmp_path, capsys):
     table = write_predictions(tmp_path / "p.tsv", members=5, non_members=9)
     assert call(monkeypatch, "audit", table, "-o", tmp_path / "run", "-q") == 2

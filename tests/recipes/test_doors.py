@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ from privoxel.errors import ConfigError, ModelError, ProblemsError
 from privoxel.evaluation.results import Results
 from privoxel.models.predictor import FileFormat
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import grid_for, name_of, open_door, open_predictor
-from privoxel.recipes.given import Given
+from privoxel.recipes.doors import open_door
+from privoxel.recipes.given import Given, grid_for, name_of, open_predictor
 from privoxel.recipes.tabular import note_on_missing
 from tests.brought_models import write_linear_onnx, write_onnx
 from tests.conftest import ArrayVolumes, make_cohort
@@ -76,6 +77,63 @@ def test_members_may_be_a_mask_a_cohort_or_a_file(tmp_path, form):
     (target,) = audited(tmp_path, cohort=cohort, members=members).results.targets
     assert (target.n_members, target.n_non_members) == (10, 10)
     assert "count as non-members" in target.design["groups"]
+
+
+@pytest.mark.parametrize("sides", ["ids and file", "file and ids", "mask and cohort", "folder and ids"])
+def test_members_and_others_may_each_be_said_in_their_own_way(tmp_path, sides):
+    people = COHORT.covariates.participants
+    inside, outside = list(people[:30]), list(people[30:50])
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in inside:
+        (images / f"sub-{name}_T1w.nii.gz").touch()
+    members, others = {
+        "ids and file": (inside, write_lines(tmp_path / "others.txt", *outside)),
+        "file and ids": (str(write_lines(tmp_path / "members.txt", *inside)), outside),
+        "mask and cohort": (np.isin(people, inside), COHORT.select(np.isin(people, outside))),
+        "folder and ids": (images, outside),
+    }[sides]
+    (target,) = audited(tmp_path, members=members, non_members=others).results.targets
+    assert (target.n_members, target.n_non_members) == (30, 20)
+
+
+def two_ages(batch):
+    return np.stack([brightness(batch), np.zeros(len(batch))], axis=1)[:, ::-1]
+
+
+def test_from_python_too_the_target_is_chosen_among_several_outputs(tmp_path):
+    outcome = audited(tmp_path, model=two_ages, target=1)
+    error = np.abs(brightness(COHORT.batch(range(80))) - COHORT.covariates.age)
+    assert outcome.results.targets[0].utility.members == pytest.approx(error[::2].mean(), abs=0.02)
+
+
+def test_from_python_a_place_is_read_as_it_is_told(tmp_path, monkeypatch):
+    seen = {}
+
+    def load(path, /, **how):
+        seen.update(how, path=path)
+        return COHORT
+
+    monkeypatch.setattr("privoxel.cohort.bids.load_cohort", load)
+    how = {"resolution": 4, "normalise": "brain", "root": "r"}
+    people = list(members_of(COHORT))
+    privoxel.audit(brightness, "bids", members=people, output=tmp_path / "run", options=QUICK, **how)
+    assert (seen["grid"], seen["normalise"], seen["root"]) == (Grid.mni(4), "brain", Path("r"))
+    assert seen["path"] == Path("bids")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resolution": 4, "root": "r"}, "cohort as a path where resolution, root is given"),
+        ({"normalise": "none"}, "where normalise is given"),
+        ({"weights": "w.pt"}, "needs package.module:factory or a bundle's folder where weights= is given"),
+        ({"members": None}, "needs to know who trained the model"),
+    ],
+)
+def test_from_python_options_without_a_use_are_refused(tmp_path, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        audited(tmp_path, **wrong)
 
 
 def test_the_stability_attacks_run_where_they_are_asked_for(tmp_path):
@@ -378,12 +436,13 @@ def test_files_that_are_no_models_are_refused_with_what_to_do(monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who is a member"),
+        (("p.tsv", "--cohort", "bids"), "A table of predictions says by itself who there is"),
         (("m.onnx",), "An audit of m needs people, got no --cohort"),
         (("missing.tsv",), "missing.tsv: is not there. Correct the path"),
         (("p.tsv.gz",), "needs to be text, got .gz. Unpack it to p.tsv."),
         (("p.xlsx",), "Save it as .tsv or .csv"),
         (("a.b:c", "--cohort", "bids"), "needs a module that can be imported"),
+        (("tests.brought_networks:boom", "--cohort", "bids"), "boom needs to return a network, got KeyError"),
         (("m.onnx", "--cohort", "bids", "--memory", "much"), "--memory needs a size"),
     ],
 )

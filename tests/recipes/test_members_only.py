@@ -9,9 +9,9 @@ import pytest
 import skops.io
 from sklearn.linear_model import Ridge
 
-from privoxel.errors import ConfigError
+from privoxel.errors import CohortError, ConfigError
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import check_given
+from privoxel.recipes.doors import audit_given, check_given
 from privoxel.recipes.given import Given
 from tests.niftis import write_lines
 from tests.recipes.commands import call
@@ -104,6 +104,30 @@ def test_non_members_beside_members_are_left_aside(tmp_path):
     table = write_members(tmp_path / "p.tsv")
     table.write_text(table.read_text() + "".join(f"sub-x{k}\t60\t90\t0\n" for k in range(20)))
     checked = check_given(Given(str(table), members_only=True), tmp_path / "run", BroughtAudit())
+    assert checked.summary["n_members"] == 60
+
+
+@pytest.mark.parametrize("column", ["none", "wrong"])
+def test_a_list_says_who_of_a_table_of_predictions_is_a_member(monkeypatch, tmp_path, capsys, column):
+    lines = write_members(tmp_path / "p.tsv").read_text().splitlines()
+    cut = [line.rsplit("\t", 1)[0] for line in lines]
+    wrong = [cut[0] + "\tmember", *(f"{line}\t0" for line in cut[1:])]
+    table = write_lines(tmp_path / "q.tsv", *(cut if column == "none" else wrong))
+    ids = write_lines(tmp_path / "ids.txt", *(f"sub-{k:02d}" for k in range(30)))
+    arguments = ("audit", table, "--members", ids, "--members-only", "-q", "--json")
+    assert call(monkeypatch, *arguments, "-o", tmp_path / "run") == 0
+    summary = json.loads(capsys.readouterr().out)
+    errors = [float(predicted) - float(age) for _, age, predicted in (line.split("\t") for line in cut[1:31])]
+    assert summary["n_members"] == 30
+    assert summary["mae"]["value"] == pytest.approx(np.abs(errors).mean(), abs=0.02)
+
+
+def test_a_list_of_everybody_needs_nobody_else(tmp_path):
+    table = write_members(tmp_path / "p.tsv")
+    ids = write_lines(tmp_path / "ids.txt", *(f"sub-{k:02d}" for k in range(60)))
+    with pytest.raises(CohortError, match="needs people whom the model was not trained on"):
+        audit_given(Given(str(table), members=ids), tmp_path / "no", BroughtAudit())
+    checked = check_given(Given(str(table), members=ids, members_only=True), tmp_path / "run", BroughtAudit())
     assert checked.summary["n_members"] == 60
 
 

@@ -18,8 +18,9 @@ from privoxel.models.heads import Gaussian, Scalar
 from privoxel.models.several import Several
 from privoxel.progress import Silent
 from privoxel.recipes.brought import BroughtAudit
-from privoxel.recipes.doors import Given, audit_given
+from privoxel.recipes.doors import audit_given
 from privoxel.recipes.further_targets import missing_notes, target_problems
+from privoxel.recipes.given import Given
 from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.recipes.white_box import (
     brought_white_box,
@@ -165,7 +166,8 @@ def test_a_position_given_on_the_command_line_is_the_ages():
     with pytest.raises(ModelError, match="target needs a position in every Scalar or in none"):
         open_network("tests.brought_networks:several", target=1)
     assert open_network("tests.brought_networks:placed", target=2).head.age.target == 2
-    assert open_network("tests.brought_networks:binned", target=1).head.low == 40.0
+    with pytest.raises(ModelError, match="needs the head Scalar"):
+        open_network("tests.brought_networks:binned", target=1)
 
 
 def test_other_true_values_do_not_continue_a_run(tmp_path):

@@ -204,12 +204,45 @@ def test_factories_are_called_and_weights_put_into_what_they_make(tmp_path):
             r"needs an nn\.Module or a privoxel\.models\.WhiteBox, got str",
         ),
         ("tests.brought_networks:needs_arguments", "callable without arguments"),
+        ("tests.brought_networks:boom", "brought_networks:boom needs to return a network, got KeyError"),
+        ("tests.brought_networks:boxed_name", "brought_networks:boxed_name: WhiteBox needs a network"),
         ("tests.brought_networks:GRID", "needs a function, a class or a network, got tuple"),
         ("tests.brought_networks:nowhere", "needs the name 'nowhere'"),
         ("no.such.module:name", "needs a module that can be imported"),
     ):
         with pytest.raises(ModelError, match=words):
             build_from(place)
+
+
+def test_a_target_is_for_heads_of_one_output(tmp_path):
+    box = open_network("tests.brought_networks:of_three", target=2)
+    assert box.head == Scalar(target=2)
+    with pytest.raises(ModelError, match="needs the head Scalar, which reads one output, got SoftBins"):
+        open_network("tests.brought_networks:binned", target=2)
+    with pytest.raises(ModelError, match="got SoftBins"):
+        audit(WhiteBox(in_place(10), SoftBins(40, 90, width=5)), COHORT, members=MEMBERS, target=2)
+
+
+def test_a_factory_whose_weights_nobody_named_is_said_to_have_its_own(tmp_path, caplog):
+    torch.save(in_place(seed=5).state_dict(), tmp_path / "w.pt")
+    options = BroughtAudit(attacks=("abs-error",), primary="abs-error", runtime=Runtime(threads=1))
+    groups, digests = {}, {}
+    for name, weights in (("own", None), ("given", tmp_path / "w.pt")):
+        results = audit(
+            "tests.brought_networks:factory",
+            COHORT,
+            members=MEMBERS,
+            non_members=PEOPLE[20:],
+            output=tmp_path / name,
+            options=options,
+            weights=weights,
+        ).results
+        groups[name] = results.targets[0].design.get("groups", "")
+        digests[name] = results.config["model"]["weights"]
+    assert "those that its factory gave it" in groups["own"]
+    assert "those that its factory gave it" in caplog.text
+    assert "factory gave" not in groups["given"]
+    assert digests["own"] != digests["given"]
 
 
 def test_a_network_is_only_asked_where_that_is_wanted(trained, tmp_path):

@@ -6,8 +6,10 @@ from torch import nn
 from privoxel.errors import ModelError
 from privoxel.gradients.one_pass import Extractor
 from privoxel.gradients.request import Request
+from privoxel.models import ModelSpec, build_model
 from privoxel.models.adapted import LARGEST, WhiteBox, adapt, chosen_output, find_roles
 from privoxel.models.heads import Gaussian, Scalar, SoftBins
+from privoxel.models.validation import find_problems
 from tests.brought_networks import GRID, in_place
 
 AGES = torch.tensor([47.5, 80.25, 62.0, 55.0, 71.0], dtype=torch.float64)
@@ -48,6 +50,69 @@ def test_gradients_of_in_place_networks_are_those_of_each_scan_alone(head, outpu
         for k, name in enumerate(names):
             assert (found.gradients[name][row] - expected[name]).norm() <= 1e-9 * largest, name
             assert abs(found.norms[row, k] - expected[name].norm()) <= 1e-9 * largest, name
+
+
+class Reshaped(nn.Module):
+    """A network of the user's that returns its ages in some shape."""
+
+    def __init__(self, reshape):
+        super().__init__()
+        self.net = in_place()
+        self.reshape = reshape
+
+    def forward(self, scans):
+        return self.reshape(self.net(scans))
+
+
+SHAPES = {
+    "(scans,)": lambda ages: ages[:, 0],
+    "(scans, 1)": lambda ages: ages,
+    "squeeze()": lambda ages: ages.squeeze(),
+    "dictionary": lambda ages: {"age": ages.squeeze()},
+    "(scans, 1, 1, 1, 1)": lambda ages: ages[..., None, None, None],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ages_may_have_any_shape_with_a_scan_for_each_and_be_of_one_scan(shape):
+    output = "age" if shape == "dictionary" else None
+    model = adapt(WhiteBox(Reshaped(SHAPES[shape]).double(), output=output), volumes(1))
+    scans, plain = volumes(), in_place().double()
+    assert find_problems(model, scans, AGES) == ()
+    torch.testing.assert_close(model.head.ages(model(scans)), plain(scans)[:, 0])
+    assert model.head.ages(model(scans[:1])).shape == (1,)
+    names = ("net.net.head.weight", "net.net.stem.weight")
+    request = Request(gradients=names, norms=True)
+    extractor = Extractor(model, request, volumes=scans, ages=AGES, loss=model.head.losses)
+    found, alone = extractor(scans, AGES), extractor(scans[2:3], AGES[2:3])
+    for row, expected in enumerate(slow_gradients(model, scans, AGES)):
+        for name in names:
+            torch.testing.assert_close(found.gradients[name][row], expected[name])
+    torch.testing.assert_close(alone.norms[0], found.norms[2])
+
+
+def test_several_values_of_a_scan_are_told_from_several_scans_after_squeeze():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(720, 2)).double()
+    net.register_forward_hook(lambda *args: args[-1].squeeze())
+    model = adapt(WhiteBox(net, Gaussian()), volumes(1))
+    assert find_problems(model, volumes(), AGES) == ()
+    assert model(volumes(1)).shape == (1, 2)
+
+
+def test_two_squeezed_values_of_one_scan_are_put_side_by_side():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(720, 2)).double()
+    net.register_forward_hook(lambda *args: (args[-1][:, 0].squeeze(), args[-1][:, 1].squeeze()))
+    model = adapt(WhiteBox(net, Gaussian()), volumes(1))
+    assert find_problems(model, volumes(), AGES) == ()
+    assert model(volumes(1)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["cnn3d", "slice-mean"])
+def test_own_networks_are_audited_as_they_are(name):
+    net = build_model(ModelSpec(name, width=0.1), GRID, 62.0, seed=1).double()
+    model = adapt(WhiteBox(net.eval()), volumes(1))
+    assert find_problems(model, volumes(), AGES) == ()
+    assert set(model.located.roles) == {"conv1", "conv6", "output"}
 
 
 def test_activations_are_channel_means_of_what_the_last_convolution_reads():

@@ -1,6 +1,7 @@
 import json
 
 from privoxel.report.card import (
+    CARD_VERSION,
     PrivacyCard,
     card_markdown,
     privacy_card,
@@ -32,6 +33,12 @@ def card_of(*defences):
 
 def test_the_shipped_schema_is_that_of_the_card():
     assert shipped_card_schema() == privacy_card_schema()
+
+
+def test_the_schema_says_its_dialect_and_what_it_is():
+    shipped = shipped_card_schema()
+    assert shipped["$schema"].endswith("/draft/2020-12/schema")
+    assert shipped["$id"] == f"urn:privoxel:privacy-card:{CARD_VERSION.partition('.')[0]}"
 
 
 def test_a_card_holds_the_verdict_and_its_numbers():

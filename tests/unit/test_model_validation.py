@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from privoxel.errors import ModelError
 from privoxel.models.adapted import AdaptedModel, WhiteBox
 from privoxel.models.heads import Scalar
 from privoxel.models.validation import find_problems
@@ -111,6 +112,77 @@ class Reduced(NoLoss):
 def test_a_missing_loss_and_one_over_the_whole_batch_are_told():
     assert "the head has none" in told(problems(in_place(), NoLoss()))
     assert "reduction='none'" in told(problems(in_place(), Reduced()))
+
+
+class Answering(NoLoss):
+    """A head that answers what the test says."""
+
+    def __init__(self, losses=None, ages=None):
+        self._losses, self._ages = losses, ages
+
+    def ages(self, output):
+        return output.flatten() if self._ages is None else self._ages(output)
+
+    def losses(self, output, ages):
+        return self._losses(output, ages) if self._losses else (output.flatten() - ages).square()
+
+
+def nan_for_one(output):
+    return output.flatten().index_fill(0, torch.tensor([1]), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("head", "where", "words"),
+    [
+        (Answering(losses=lambda *_: None), "loss", "NoneType for 3 scans"),
+        (Answering(losses=lambda *_: 0.5), "loss", "float for 3 scans"),
+        (Answering(losses=lambda *_: 1 / 0), "loss", "ZeroDivisionError on scans"),
+        (Answering(losses=lambda *_: next(iter(()))), "loss", "StopIteration on scans"),
+        (Answering(ages=lambda output: output.flatten().tolist()), "ages", "list for 3 scans"),
+        (Answering(ages=lambda output: output), "ages", "(3, 1) for 3 scans"),
+        (Answering(ages=lambda _: 1 / 0), "ages", "ZeroDivisionError"),
+        (Answering(ages=nan_for_one), "ages", "not finite for 1 of 3"),
+    ],
+)
+def test_whatever_a_head_does_is_told_and_raises_nothing(head, where, words):
+    (found,) = problems(in_place(), head)
+    assert found.where == where
+    assert words in found.what
+    assert found.remedy
+
+
+class StatesNothingFinite(Answering):
+    def sds(self, output):
+        return output.flatten() / 0
+
+
+def test_stated_deviations_that_are_not_finite_are_told():
+    (found,) = problems(in_place(), StatesNothingFinite())
+    assert found.where == "sds"
+
+
+class Raising(Mixing):
+    def __init__(self, fewest):
+        super().__init__()
+        self.fewest = fewest
+
+    def forward(self, volumes):
+        assert len(volumes) >= self.fewest or 1 / 0
+        return self.out(volumes.flatten(1))
+
+
+def test_a_forward_pass_that_fails_in_any_way_is_told():
+    (found,) = problems(Raising(9).eval())
+    assert (found.where, found.what[:17]) == ("forward", "ZeroDivisionError")
+    (found,) = problems(Raising(2).eval())
+    assert (found.where, found.what[:17]) == ("batch", "ZeroDivisionError")
+    assert "1×1×8×10×9" in found.what
+
+
+@pytest.mark.parametrize(("net", "got"), [("net", "str"), (None, "NoneType"), (Mixing, "the class Mixing")])
+def test_a_white_box_needs_a_network(net, got):
+    with pytest.raises(ModelError, match=f"needs a network .* got {got}"):
+        WhiteBox(net)
 
 
 def test_validation_leaves_the_network_as_it_was():

@@ -24,6 +24,8 @@ from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER, Design
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 Int8Array = npt.NDArray[np.int8]
+Who = Iterable[str] | npt.NDArray[np.bool_] | Cohort | Path
+"""Participants as a program says them: ids, a mask over participants or scans, a cohort, or a list's file."""
 SHOWN = 20
 """Unknown ids that are named one by one, each with the nearest known one."""
 
@@ -106,6 +108,18 @@ class CohortLoader(Protocol):
         ...
 
 
+@final
+@dataclass(frozen=True)
+class Loaded:
+    """Gives a cohort that is loaded already."""
+
+    cohort: Cohort
+
+    def __call__(self, path: Path, /, *, skip_bad: bool) -> Cohort:  # noqa: ARG002 - as loaders are called
+        """Return that cohort."""
+        return self.cohort
+
+
 def load_grouped(sources: Sources, load: CohortLoader, *, skip_bad: bool = False) -> Grouped:
     """Return the cohort of ``sources`` and who of it is a member; voxels are read later.
 
@@ -184,23 +198,23 @@ def group(
 
 
 def group_by_ids(
-    cohort: Cohort,
-    members: Iterable[str] | npt.NDArray[np.bool_] | Cohort,
-    non_members: Iterable[str] | npt.NDArray[np.bool_] | Cohort | None = None,
-    *,
-    skip_bad: bool = False,
+    cohort: Cohort, members: Who, non_members: Who | None = None, *, skip_bad: bool = False
 ) -> Grouped:
-    """Return ``cohort`` grouped as a program says: ids, a mask over participants or scans, or a cohort.
+    """Return ``cohort`` grouped as a program says: ids, a mask over participants or scans, a cohort, a list.
+
+    Each of the two may be given in its own way; a ``Path`` is a list's file or folder.
 
     Raises:
-        ProblemsError: with ids that are unknown or on both sides.
+        ProblemsError: with ids that are unknown or on both sides, unless ``skip_bad``.
         CohortError: if there are no members or nobody else, or a mask does not fit.
     """
     people = cohort.covariates
-    rest = (
-        None if non_members is None else listed_ids(_ids(people, non_members, "non_members"), "non_members")
-    )
-    return group(cohort, listed_ids(_ids(people, members, "members"), "members"), rest, skip_bad=skip_bad)
+    rest = None if non_members is None else _listed(people, non_members, "non_members")
+    return group(cohort, _listed(people, members, "members"), rest, skip_bad=skip_bad)
+
+
+def _listed(people: Covariates, given: Who, name: str) -> Listed:
+    return read_listed(given) if isinstance(given, Path) else listed_ids(_ids(people, given, name), name)
 
 
 def assign(

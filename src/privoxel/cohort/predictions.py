@@ -81,31 +81,36 @@ class _Line(NamedTuple):
     state: int
 
 
-def load_predictions(path: Path, *, skip_bad: bool = False, members_only: bool = False) -> Predictions:
+def load_predictions(
+    path: Path, *, skip_bad: bool = False, needs_member: bool = True, members_only: bool = False
+) -> Predictions:
     """Return the predictions of a comma-, semicolon- or tab-separated table.
 
     Args:
         path: the table.
         skip_bad: leave out faulty lines instead of refusing the table; faults of whole columns still count.
+        needs_member: read the column ``member``; else nobody has a state yet, whatever the table says.
         members_only: do without non-members.
 
     Raises:
         CohortError: if there are members but nobody else, or the other way round.
         ProblemsError: listing everything that is wrong with the table.
     """
+    required = [name for name in REQUIRED if needs_member or name != "member"]
     table = read_table(path, (), keep=USED)
-    check_required(path.name, table.columns, REQUIRED, ALIASES)
+    check_required(path.name, table.columns, required, ALIASES)
     sexes = dict(zip((row.line for row in table.rows), sex_of(table.rows), strict=True))
     columns = [*_column_problems(path.name, table, sexes)]
-    lines, problems = _lines(path.name, table)
+    lines, problems = _lines(path.name, table, needs_member=needs_member)
     lines, repeated = _without_repeats(path.name, lines)
     problems = [*table.problems, *problems, *repeated]
     if columns or (problems and not skip_bad):
         footer = "" if columns else "Continue with the rest by --skip-bad."
         title = f"The table {path.name} cannot be used"
         raise ProblemsError(title, [*columns, *one_of_many(problems)], footer)
-    states = [line.state for line in lines]
-    check_groups(path.name, states, left_out=len(problems), members_only=members_only)
+    if needs_member:
+        states = [line.state for line in lines]
+        check_groups(path.name, states, left_out=len(problems), members_only=members_only)
     sd = np.array([line.sd for line in lines]) if "sd" in table.columns else None
     covariates = Covariates(
         tuple(line.scan for line in lines),
@@ -144,11 +149,12 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
         )
 
 
-def _lines(place: str, table: Table) -> tuple[list[_Line], list[Problem]]:
+def _lines(place: str, table: Table, *, needs_member: bool) -> tuple[list[_Line], list[Problem]]:
     lines, problems = [], []
     for row in table.rows:
         faults: list[tuple[str, str]] = []
-        line = _line(row, faults, has_sd="sd" in table.columns)
+        state = MEMBER_WORDS.get(row.get("member").lower()) if needs_member else EXCLUDED
+        line = _line(row, state, faults, has_sd="sd" in table.columns)
         name = row.get("participant_id")
         problems += [
             Problem(f"{place} line {row.line}", what, remedy, label(name, "sub") or None)
@@ -159,7 +165,7 @@ def _lines(place: str, table: Table) -> tuple[list[_Line], list[Problem]]:
     return lines, problems
 
 
-def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | None:
+def _line(row: Row, state: int | None, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | None:
     """Return the line if it can be used; what is wrong with it is added to ``faults``."""
     participant = label(row.get("participant_id"), "sub")
     if not participant:
@@ -168,7 +174,6 @@ def _line(row: Row, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | N
     outside = id_fault(scan)
     if outside:
         faults.append(outside)
-    state = MEMBER_WORDS.get(row.get("member").lower())
     if state is None:
         faults.append(
             ("has a member value that is neither yes nor no", "Write 1, 0, or n/a for who is to be left out")

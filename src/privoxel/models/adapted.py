@@ -54,6 +54,9 @@ class WhiteBox:
 
     >>> WhiteBox(nn.Linear(3, 1), roles={"output": ""}).head
     Scalar(loss='mse', target=None, targets=(), offset=0.0, scale=1.0, delta=1.0)
+
+    Raises:
+        ModelError: if ``net`` is no network.
     """
 
     net: nn.Module = field(repr=False)
@@ -62,6 +65,12 @@ class WhiteBox:
     output: Choice = None
     layers: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.net, nn.Module):
+            raise ModelError(
+                f"WhiteBox needs a network (an nn.Module), got {_kind(self.net)}. Give the network itself."
+            )
 
 
 @final
@@ -111,7 +120,10 @@ class AdaptedModel(nn.Module):
         inputs = volumes if first is None else volumes.to(first.dtype)
         if self.box.prepare is not None:
             inputs = self.box.prepare(inputs)
-        return chosen_output(self.net(inputs), self.box.output)
+        returned = self.net(inputs)
+        if len(volumes) == 1:
+            returned = _with_scan_axis(returned)
+        return chosen_output(returned, self.box.output)
 
     @contextmanager
     def layer_outputs(self, layers: Sequence[str], found: dict[str, Tensor]) -> Iterator[None]:
@@ -265,8 +277,23 @@ def _averaged(maps: Tensor, *, channels_last: bool) -> Tensor:
     return maps.flatten(1, -2).mean(1) if channels_last else maps.flatten(2).mean(2)
 
 
+def _with_scan_axis(returned: Any) -> Any:
+    """Return what a network returned for a single scan, with the axis of scans where squeeze() took it."""
+    if isinstance(returned, Tensor):
+        return returned if returned.dim() and len(returned) == 1 else returned.unsqueeze(0)
+    if isinstance(returned, Mapping):
+        return {key: _with_scan_axis(part) for key, part in returned.items()}
+    if isinstance(returned, list | tuple):
+        return [_with_scan_axis(part) for part in returned]
+    return returned
+
+
 def _is_single(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0 and value.numel() == len(value)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _shown(returned: Any) -> str:

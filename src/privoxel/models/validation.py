@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from privoxel.errors import ModelError, Problem
 from privoxel.models.adapted import AdaptedModel
+from privoxel.models.several import stated_spread
 
 BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 DROPOUTS = nn.modules.dropout._DropoutNd
 RELATIVE = 1e-3
 """Largest difference, relative to the output's size, that rounding in single precision explains."""
-USER_FAULTS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError)
 
 
 def find_problems(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> tuple[Problem, ...]:
@@ -39,7 +39,7 @@ def find_problems(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> tuple[P
     except ModelError as error:
         what, _, remedy = str(error).removesuffix(".").rpartition(". ")
         return (*found, Problem("output", what, remedy))
-    except USER_FAULTS as error:
+    except Exception as error:  # the user's own code may fail in any way
         return (*found, _failed("forward", error, volumes))
     return (*found, *_outputs(model, output, volumes), *_losses(model, output, volumes, ages))
 
@@ -109,7 +109,7 @@ def _outputs(model: AdaptedModel, output: Tensor, volumes: Tensor) -> Iterator[P
             "Return one row per scan, the scans first",
         )
         return
-    rows = output.flatten(1)
+    rows = output.reshape(len(output), -1).float()
     if not bool(rows.isfinite().all()):
         yield Problem(
             "output",
@@ -117,9 +117,13 @@ def _outputs(model: AdaptedModel, output: Tensor, volumes: Tensor) -> Iterator[P
             "Check the preparation of scans and the weights",
         )
         return
-    with torch.no_grad():
-        again = model(volumes).flatten(1)
-        alone = torch.cat([model(volumes[k : k + 1]).reshape(1, -1) for k in range(len(volumes))])
+    try:
+        with torch.no_grad():
+            again = model(volumes).reshape(rows.shape)
+            alone = torch.cat([model(volumes[k : k + 1]).reshape(1, -1) for k in range(len(volumes))])
+    except Exception as error:  # the user's own code may fail in any way
+        yield _failed("batch", error, volumes[:1])
+        return
     limit = RELATIVE * max(float(rows.abs().max()), float(rows.std()), 1e-6)
     if float((rows - again).abs().max()) > limit:
         yield Problem(
@@ -136,31 +140,45 @@ def _outputs(model: AdaptedModel, output: Tensor, volumes: Tensor) -> Iterator[P
 
 
 def _losses(model: AdaptedModel, output: Tensor, volumes: Tensor, ages: Tensor) -> Iterator[Problem]:
-    """Yield what is wrong with the head: its ages, and its loss with a gradient."""
+    """Yield what is wrong with the head: its ages, its standard deviations, and its loss with a gradient."""
     if output.dim() == 0 or len(output) != len(volumes):
         return
     try:
-        predicted = model.head.ages(output)
-        if tuple(predicted.shape) != (len(volumes),):
-            yield Problem(
-                "ages",
-                f"{tuple(predicted.shape)} for {len(volumes)} scans",
-                "Return one age per scan from ages()",
-            )
-    except USER_FAULTS as error:
-        yield _failed("ages", error, volumes)
+        yield from _years("ages", model.head.ages(output), volumes)
+        spread = stated_spread(model.head)
+        if spread is not None:
+            yield from _years("sds", spread(output), volumes)
     except ModelError as error:  # the head's own words say what the output should be
         what, _, remedy = str(error).removesuffix(".").rpartition(". ")
         yield Problem("output shape", what, remedy)
         return
+    except Exception as error:  # the user's own code may fail in any way
+        yield _failed("ages", error, volumes)
     if not callable(getattr(model.head, "losses", None)):
         yield Problem("loss", "the head has none", "Give the head a method losses(output, ages)")
         return
     yield from _loss_gradient(model, volumes, ages)
 
 
+def _years(method: str, answer: Any, volumes: Tensor) -> Iterator[Problem]:
+    """Yield what is wrong with what a head's method says of scans: one finite number each is wanted."""
+    if not isinstance(answer, Tensor) or tuple(answer.shape) != (len(volumes),):
+        yield Problem(
+            method,
+            f"{_described(answer)} for {len(volumes)} scans",
+            f"Return one number of years per scan from {method}(), a tensor (scans,)",
+        )
+    elif not bool(answer.isfinite().all()):
+        yield Problem(
+            method,
+            f"not finite for {int((~answer.isfinite()).sum())} of {len(volumes)} scans",
+            f"Check {method}() of the head on what the network returns",
+        )
+
+
 def _loss_gradient(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> Iterator[Problem]:
     before = {name: tensor.requires_grad for name, tensor in model.named_parameters()}
+    losses: Any
     try:
         with torch.enable_grad():
             model.requires_grad_(True)
@@ -169,17 +187,17 @@ def _loss_gradient(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> Iterat
         what, _, remedy = str(error).removesuffix(".").rpartition(". ")
         yield Problem("loss", what, remedy)
         return
-    except USER_FAULTS as error:
+    except Exception as error:  # the user's own code may fail in any way
         yield _failed("loss", error, volumes)
         return
     finally:
         for name, tensor in model.named_parameters():
             tensor.requires_grad_(before[name])
-    if tuple(losses.shape) != (len(volumes),):
+    if not isinstance(losses, Tensor) or tuple(losses.shape) != (len(volumes),):
         yield Problem(
             "loss",
-            f"{tuple(losses.shape)} for {len(volumes)} scans",
-            "Return one loss per scan (reduction='none')",
+            f"{_described(losses)} for {len(volumes)} scans",
+            "Return one loss per scan (reduction='none'), a tensor (scans,)",
         )
     elif not losses.requires_grad:
         yield Problem(
@@ -187,6 +205,10 @@ def _loss_gradient(model: AdaptedModel, volumes: Tensor, ages: Tensor) -> Iterat
         )
     elif not bool(losses.isfinite().all()):
         yield Problem("loss", "not finite", "Check the loss at the ages of the cohort")
+
+
+def _described(answer: Any) -> str:
+    return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"{type(answer).__name__}"
 
 
 def _failed(where: str, error: BaseException, volumes: Tensor) -> Problem:

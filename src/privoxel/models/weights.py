@@ -74,18 +74,18 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> 
 
 def _renamed(weights: Mapping[str, Tensor], own: Iterable[str]) -> list[dict[str, Tensor]]:
     """Return ``weights`` under the names they may have in a network with the names ``own``, as is first."""
-    found = _peeled(dict(weights))
+    found = peeled(dict(weights))
     bare, names = found[-1], dict.fromkeys(own)
-    for peeled in _peeled({name: torch.empty(0) for name in names})[1:]:
-        prefix = next(iter(names)).removesuffix(next(iter(peeled)))
+    for bared in peeled({name: torch.empty(0) for name in names})[1:]:
+        prefix = next(iter(names)).removesuffix(next(iter(bared)))
         found.append({f"{prefix}{name}": tensor for name, tensor in bare.items()})
     return found
 
 
-def _peeled(named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+def peeled(named: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     """Return ``named``, and what is left after taking off one prefix after the other that all names share.
 
-    >>> [list(names) for names in _peeled({"module.net.a": torch.ones(1), "module.net.b": torch.ones(1)})]
+    >>> [list(names) for names in peeled({"module.net.a": torch.ones(1), "module.net.b": torch.ones(1)})]
     [['module.net.a', 'module.net.b'], ['net.a', 'net.b'], ['a', 'b']]
     """
     found = [named]

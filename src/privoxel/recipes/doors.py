@@ -4,25 +4,35 @@ Predictions alone; a model that is asked about scans or about a table of feature
 into. ``audit`` is the same from Python.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 from privoxel.cohort.base import Cohort, Grid
 from privoxel.cohort.features import FeatureTable, is_feature_table, load_features
-from privoxel.cohort.memberships import Grouped, Sources, group_by_ids, load_grouped
-from privoxel.cohort.predictions import load_predictions
-from privoxel.errors import ConfigError, ModelError
+from privoxel.cohort.memberships import CohortLoader, Grouped, Loaded, Sources, group_by_ids, load_grouped
+from privoxel.cohort.preprocess import Normalise
+from privoxel.errors import ConfigError
 from privoxel.executor import usable_cores
-from privoxel.models.callables import is_reference, load_reference, predictor_of
-from privoxel.models.predictor import FileFormat, Predictor, file_format
+from privoxel.models.callables import is_reference, predictor_of
+from privoxel.models.predictor import Predictor
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
-from privoxel.recipes.given import Given, refuse_beside_predictions, refuse_packed
+from privoxel.recipes.given import (
+    RESOLUTIONS,
+    Given,
+    fit_for_files,
+    grid_for,
+    name_of,
+    open_predictor,
+    refuse_beside_predictions,
+    refuse_packed,
+)
 from privoxel.recipes.members_only import MembersChecked, check_members
-from privoxel.recipes.predictions import brought_predictions
+from privoxel.recipes.predictions import open_predictions
 from privoxel.recipes.queried import brought_predictor
 from privoxel.recipes.runs import new_folder
 from privoxel.recipes.tabular import FeatureReader, brought_tabular
@@ -30,8 +40,9 @@ from privoxel.recipes.tabular import FeatureReader, brought_tabular
 if TYPE_CHECKING:
     from privoxel.models.adapted import WhiteBox
 
-RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
-"""Voxel sizes (mm) whose grids are tried against the input that a model states; the first is the default."""
+logger = logging.getLogger(__name__)
+
+OWN_WEIGHTS = "No weights were given: the network was audited with those that its factory gave it."
 
 
 def audit_given(given: Given, output: Path, options: BroughtAudit) -> Outcome:
@@ -75,9 +86,9 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
     refuse_packed(given.model)
     if given.is_predictions:
         refuse_beside_predictions(given)
-        path = Path(given.model)
-        table = load_predictions(path, skip_bad=options.skip_bad, members_only=given.members_only)
-        return brought_predictions(path.name, table)
+        return open_predictions(
+            Path(given.model), options, given.members, given.non_members, members_only=given.members_only
+        )
     name = name_of(given.model)
     if given.cohort is None and not (given.members and given.non_members):
         raise ConfigError(
@@ -94,8 +105,7 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
         reader = FeatureReader(predictor, name, given.features)
-        sources = _sources(given)
-        grouped = load_grouped(sources, reader, skip_bad=options.skip_bad)
+        grouped = load_grouped(_sources(given), reader, skip_bad=options.skip_bad)
         return brought_tabular(predictor, reader.table, grouped, name, reader.columns)
     grouped = load_scans(given, grid_for(predictor.input_shape, given.resolution), options)
     return brought_predictor(predictor, grouped, name, stability=given.stability)
@@ -109,108 +119,60 @@ def is_white_box(given: Given) -> bool:
 
 def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
     from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
-    from privoxel.recipes.white_box import brought_white_box, open_network  # noqa: PLC0415 - imports torch
+    from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
 
-    box = open_network(
-        given.model, weights=given.weights, trust_pickle=given.trust_pickle, target=given.target
-    )
-    grid = Grid.mni(RESOLUTIONS[0] if given.resolution is None else given.resolution)
-    grouped = load_scans(given, grid, options, needed_columns(box.head))
+    grid = grid_of(given)
+    box = open_box(given, grid)
+    grouped = _told_of_weights(load_scans(given, grid, options, needed_columns(box.head)), given)
     return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
+
+
+def open_box(given: Given, grid: Grid) -> "WhiteBox":
+    """Return the network of ``given`` that is looked into, for scans on ``grid``.
+
+    Raises:
+        PrivoxelError: if it cannot be made, or the weights do not fit.
+    """
+    from privoxel.recipes.white_box import open_network  # noqa: PLC0415 - imports torch
+
+    return open_network(
+        given.model,
+        weights=given.weights,
+        trust_pickle=given.trust_pickle,
+        target=given.target,
+        grid=grid.shape,
+    )
+
+
+def grid_of(given: Given, cohort: Any = None) -> Grid:
+    """Return the grid that a network reads: that of a loaded cohort, else the one asked for, or of 2 mm."""
+    if isinstance(cohort, Cohort):
+        return cohort.grid
+    return Grid.mni(RESOLUTIONS[0] if given.resolution is None else given.resolution)
+
+
+def _told_of_weights(grouped: Grouped, given: Given) -> Grouped:
+    """Return ``grouped`` with a note where nobody said which weights a factory's network has."""
+    if not is_reference(given.model) or given.weights is not None:
+        return grouped
+    logger.warning(OWN_WEIGHTS)
+    return replace(grouped, notes=(*grouped.notes, OWN_WEIGHTS))
 
 
 def load_scans(given: Given, grid: Grid, options: BroughtAudit, columns: Sequence[str] = ()) -> Grouped:
     """Return the scans of ``given`` on ``grid`` with further ``columns``, and who of them is a member."""
-    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
-
-    load = partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root, columns=columns)
-    return load_grouped(_sources(given), load, skip_bad=options.skip_bad)
+    return load_grouped(_sources(given), scan_loader(given, grid, columns), skip_bad=options.skip_bad)
 
 
 def _sources(given: Given) -> Sources:
     return Sources(given.cohort, given.members, given.non_members, given.members_only)
 
 
-def open_predictor(given: Given) -> Predictor:
-    """Return the model of ``given`` as something that can be asked.
+def scan_loader(given: Given, grid: Grid, columns: Sequence[str] = ()) -> CohortLoader:
+    """Return what loads scans onto ``grid`` as ``given`` says, with further ``columns`` of numbers."""
+    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
 
-    Raises:
-        ModelError: if it is none, or would have to run code to be loaded.
-    """
-    if is_reference(given.model):
-        return predictor_of(load_reference(given.model), given.model, target=given.target)
-    path = Path(given.model)
-    form = file_format(path)
-    if form is FileFormat.ONNX:
-        from privoxel.models.onnx_files import OnnxPredictor  # noqa: PLC0415 - an extra
-
-        return OnnxPredictor(path, given.target, usable_cores())
-    if form in {FileFormat.TORCHSCRIPT, FileFormat.EXPORTED}:
-        from privoxel.models.torch_files import TorchPredictor  # noqa: PLC0415 - only for such files
-
-        return TorchPredictor(path, form, given.target, trust_pickle=given.trust_pickle)
-    if form in {FileFormat.SKOPS, FileFormat.PICKLE}:
-        from privoxel.models.tabular_files import load_estimator  # noqa: PLC0415 - only for such files
-
-        return load_estimator(path, form, trust_pickle=given.trust_pickle, target=given.target)
-    if form is FileFormat.WEIGHTS:
-        raise ModelError(
-            f"{path.name} needs the network that its weights belong to, got weights alone (or pickled). "
-            f"Give package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
-        )
-    raise ModelError(
-        f"{path.name} needs to be ONNX, TorchScript, an exported program (.pt2), skops, or a table of "
-        "predictions (.tsv, .csv), got another kind of file. Export the model to one of these."
-    )
-
-
-def grid_for(stated: Sequence[int | None] | None, resolution: float | None) -> Grid:
-    """Return the grid that a model reads: of ``resolution`` mm, else the one whose shape the model states.
-
-    >>> grid_for((None, 1, 40, 48, 40), None).voxel_mm
-    4.0
-
-    Raises:
-        ConfigError: if a model states a shape that no grid has.
-    """
-    if resolution is not None:
-        return Grid.mni(resolution)
-    shape = None if stated is None else tuple(stated[-3:])
-    if shape is None or len(shape) < 3 or None in shape:
-        return Grid.mni(RESOLUTIONS[0])
-    for voxel_mm in RESOLUTIONS:
-        if Grid.mni(voxel_mm).shape == shape:
-            return Grid.mni(voxel_mm)
-    known = ", ".join(f"{'×'.join(map(str, Grid.mni(mm).shape))} ({mm:g} mm)" for mm in RESOLUTIONS)
-    raise ConfigError(
-        f"The model needs volumes of {'×'.join(map(str, shape))} voxels, got no grid of that shape. Wrap it "
-        f"in a Python function that crops and pads one of {known}."
-    )
-
-
-def name_of(model: str) -> str:
-    """Return how report and files call a model.
-
-    >>> name_of("models/brain_age.onnx"), name_of("my.module:net")
-    ('brain_age', 'my.module.net')
-    """
-    return _fit_for_files(model.replace(":", ".") if is_reference(model) else Path(model).stem)
-
-
-def _fit_for_files(text: str) -> str:
-    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
-    return kept.strip(".") or "model"
-
-
-@final
-@dataclass(frozen=True)
-class _Loaded:
-    """Gives a cohort that is loaded already."""
-
-    cohort: Cohort
-
-    def __call__(self, path: Path, /, *, skip_bad: bool) -> Cohort:  # noqa: ARG002 - as loaders are called
-        return self.cohort
+    return partial(load_cohort, grid=grid, normalise=given.normalise, root=given.root, columns=columns)
 
 
 def audit(  # noqa: PLR0913 - the face of the package: each option by its own name
@@ -222,8 +184,15 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     output: str | Path | None = None,
     options: BroughtAudit | None = None,
     name: str | None = None,
+    weights: str | Path | None = None,
+    target: int | None = None,
+    features: str | Sequence[str] = (),
+    resolution: float | None = None,
+    normalise: Normalise = "all",
+    root: str | Path | None = None,
     stability: bool = False,
     black_box: bool = False,
+    trust_pickle: bool = False,
 ) -> Outcome:
     """Audit ``model`` on ``cohort`` and return the results; the run folder is ``output``, else a new one.
 
@@ -232,108 +201,140 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
             is looked into; a model's file, a function of a batch that returns ages in years, or a fitted
             scikit-learn regressor (with a ``FeatureTable``).
         cohort: scans or features, or where they are.
-        members: who trained the model: ids, a mask over participants or scans, a cohort, or a list's file;
-            None where the cohort's table has a column ``member``.
-        non_members: whom it never saw, in the same ways; None takes everybody else.
+        members: who trained the model: ids, a mask over participants or scans, a cohort, or a list's file
+            or folder; None where the cohort's table has a column ``member``.
+        non_members: whom it never saw, in any of these ways; None takes everybody else.
         output: the run folder.
         options: how it is audited.
         name: how the report calls the model.
+        weights: file of the weights of a factory's network, or of a bundle instead of its own.
+        target: which of several outputs is the age.
+        features: columns that a tabular model reads: names, or patterns such as ``gm_*``.
+        resolution: edge of the voxels of the model's grid, mm, where ``cohort`` is a place; None where the
+            model states its input, else 2.
+        normalise: voxels of the z-score, where ``cohort`` is a place.
+        root: a further folder in which the paths of a cohort's table may lie.
         stability: ask about moved copies of each scan too.
         black_box: do not look inside a network, only ask it.
+        trust_pickle: load a pickle, which can run any code: of files that you made yourself.
 
     Raises:
         PrivoxelError: for anything that cannot be used.
     """
     options = options or BroughtAudit(workers=usable_cores())
-    members, non_members = _as_path(members), _as_path(non_members)
-    folder = new_folder() if output is None else Path(output)
     is_place = isinstance(model, str | Path)
     own = name_of(str(model)) if is_place else str(getattr(model, "__name__", type(model).__name__))
-    title = _fit_for_files(name or own)
-    if not black_box and (box := _network_of(model, title)) is not None:
+    title = fit_for_files(name or own)
+    given = Given(
+        str(model) if is_place else "",
+        Path(cohort) if isinstance(cohort, str | Path) else None,
+        root=None if root is None else Path(root),
+        resolution=resolution,
+        normalise=normalise,
+        target=target,
+        features=(features,) if isinstance(features, str) else tuple(features),
+        stability=stability,
+        black_box=black_box,
+        trust_pickle=trust_pickle,
+        weights=None if weights is None else Path(weights),
+    )
+    _refuse_idle(given, cohort)
+    who = (_as_path(members), _as_path(non_members))
+    folder = new_folder() if output is None else Path(output)
+    if not black_box and (box := _network_of(model, given, cohort, title)) is not None:
         options = _with_runtime(options)
-        title = title if is_place or name else _fit_for_files(type(box.net).__name__)
-        return audit_brought(
-            _brought_network(box, cohort, (members, non_members), title, options), folder, options
+        title = title if is_place or name else fit_for_files(type(box.net).__name__)
+        return audit_brought(_brought_network(box, given, cohort, who, title, options), folder, options)
+    return audit_brought(_brought_model(model, given, cohort, who, title, options), folder, options)
+
+
+def _refuse_idle(given: Given, cohort: Any) -> None:
+    """Raise ``ConfigError`` for options of ``audit`` that what was given has no use for."""
+    reading = {
+        "resolution": given.resolution is not None,
+        "root": given.root is not None,
+        "normalise": given.normalise != "all",
+    }
+    idle = [name for name, is_given in reading.items() if is_given]
+    if idle and given.cohort is None:
+        raise ConfigError(
+            f"privoxel.audit needs the cohort as a path where {', '.join(idle)} is given, got a "
+            f"{type(cohort).__name__}, which is read already. Give these to load_cohort instead."
         )
-    predictor = open_predictor(Given(str(model))) if is_place else _predictor_of(model, title)
-    place: Path | None = None
-    if isinstance(cohort, str | Path):
-        place = Path(cohort)
-        cohort = _read(place, predictor)
-    reader = FeatureReader(predictor, title)
-    found = reader.keep(cohort) if isinstance(cohort, FeatureTable) else cohort
-    scans = found.cohort if isinstance(found, FeatureTable) else found
-    grouped = _grouped(scans, members, non_members, place, skip_bad=options.skip_bad)
-    if isinstance(found, FeatureTable):
-        brought = brought_tabular(predictor, found, grouped, title, reader.columns)
-    else:
-        brought = brought_predictor(predictor, grouped, title, stability=stability)
-    return audit_brought(brought, folder, options)
+    if given.weights is not None and not (given.model and is_white_box(given)):
+        raise ConfigError(
+            "privoxel.audit needs package.module:factory or a bundle's folder where weights= is given, got "
+            f"{given.model or 'an object'}. Load them into the network, or give its factory."
+        )
 
 
-def _network_of(model: Any, title: str) -> "WhiteBox | None":
+def _network_of(model: Any, given: Given, cohort: Any, title: str) -> "WhiteBox | None":
     """Return ``model`` as a network to look into, None if it is something else."""
-    if isinstance(model, str | Path):
-        if not is_white_box(Given(str(model))):
-            return None
-        from privoxel.recipes.white_box import open_network  # noqa: PLC0415 - imports torch
-
-        return open_network(str(model))
+    if given.model:
+        return open_box(given, grid_of(given, cohort)) if is_white_box(given) else None
     from torch import nn  # noqa: PLC0415 - listing doors must not import it
 
     from privoxel.models.adapted import WhiteBox  # noqa: PLC0415 - imports torch
     from privoxel.models.factories import white_box  # noqa: PLC0415 - imports torch
+    from privoxel.recipes.white_box import with_age_at  # noqa: PLC0415 - imports torch
 
     is_scripted = type(model).__module__.startswith("torch.jit")
-    return white_box(model, title) if isinstance(model, nn.Module | WhiteBox) and not is_scripted else None
+    if not isinstance(model, nn.Module | WhiteBox) or is_scripted:
+        return None
+    return with_age_at(white_box(model, title), given.target)
 
 
 def _brought_network(
-    box: "WhiteBox", cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
+    box: "WhiteBox", given: Given, cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
 ) -> Brought:
-    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
     from privoxel.models.several import needed_columns  # noqa: PLC0415 - imports torch
     from privoxel.recipes.white_box import brought_white_box  # noqa: PLC0415 - imports torch
 
-    place = Path(cohort) if isinstance(cohort, str | Path) else None
     scans = cohort
-    if place is not None:
-        scans = load_cohort(
-            place,
-            grid=Grid.mni(RESOLUTIONS[0]),
-            columns=needed_columns(box.head),
-            skip_bad=options.skip_bad,
-        )
+    if given.cohort is not None:
+        scans = scan_loader(given, grid_of(given), needed_columns(box.head))(given.cohort, skip_bad=True)
     if not isinstance(scans, Cohort):
         raise ConfigError(
             f"A network needs a cohort of scans, got {type(scans).__name__}. Load it by privoxel.load_cohort."
         )
-    grouped = _grouped(scans, *who, place, skip_bad=options.skip_bad)
+    grouped = _told_of_weights(_grouped(scans, who, given.cohort, skip_bad=options.skip_bad), given)
     return brought_white_box(box, grouped, title, signals=options.signals, runtime=options.runtime)
 
 
-def _read(place: Path, predictor: Predictor) -> Cohort | FeatureTable:
-    """Return what can be used of a cohort; its problems are judged once it is known who is a member."""
-    if is_feature_table(place):
-        return load_features(place, skip_bad=True)
-    from privoxel.cohort.bids import load_cohort  # noqa: PLC0415 - imports nibabel
+def _brought_model(
+    model: Any, given: Given, cohort: Any, who: tuple[Any, Any], title: str, options: BroughtAudit
+) -> Brought:
+    """Return what a model that is asked gives an audit.
 
-    return load_cohort(place, grid=grid_for(predictor.input_shape, None), skip_bad=True)
+    What is wrong with the cohort is judged once it is known who is a member.
+    """
+    predictor = open_predictor(given) if given.model else _predictor_of(model, title, given.target)
+    reader = FeatureReader(predictor, title, given.features)
+    found = cohort
+    if given.cohort is not None and is_feature_table(given.cohort):
+        found = load_features(given.cohort, skip_bad=True)
+    elif given.cohort is not None:
+        load = scan_loader(given, grid_for(predictor.input_shape, given.resolution))
+        found = load(given.cohort, skip_bad=True)
+    if isinstance(found, FeatureTable):
+        table = reader.keep(found)
+        grouped = _grouped(table.cohort, who, given.cohort, skip_bad=options.skip_bad)
+        return brought_tabular(predictor, table, grouped, title, reader.columns)
+    grouped = _grouped(found, who, given.cohort, skip_bad=options.skip_bad)
+    return brought_predictor(predictor, grouped, title, stability=given.stability)
 
 
-def _grouped(
-    cohort: Cohort, members: Any, non_members: Any, place: Path | None, *, skip_bad: bool
-) -> Grouped:
+def _grouped(cohort: Cohort, who: tuple[Any, Any], place: Path | None, *, skip_bad: bool) -> Grouped:
     """Return who is a member, as a program says or as the cohort's own table does."""
+    members, non_members = who
     if members is None and place is None:
         raise ConfigError(
             "privoxel.audit needs to know who trained the model, got no members. Give members= ids, a mask "
             "or a cohort, or the cohort as a path whose table has a column 'member'."
         )
-    if members is None or isinstance(members, Path):
-        sources = Sources(place or Path(), members, non_members)
-        return load_grouped(sources, _Loaded(cohort), skip_bad=skip_bad)
+    if members is None or all(one is None or isinstance(one, Path) for one in who):
+        sources = Sources(place or Path(cohort.name), members, non_members)
+        return load_grouped(sources, Loaded(cohort), skip_bad=skip_bad)
     return group_by_ids(cohort, members, non_members, skip_bad=skip_bad)
 
 
@@ -342,10 +343,10 @@ def _as_path(given: Any) -> Any:
     return Path(given) if isinstance(given, str) else given
 
 
-def _predictor_of(model: Any, name: str) -> Predictor:
+def _predictor_of(model: Any, name: str, target: int | None) -> Predictor:
     if not callable(model) and hasattr(model, "predict"):
         from privoxel.models.tabular_files import predictor_of_estimator  # noqa: PLC0415 - imports pandas
 
         facts = {"format": "scikit-learn object", "estimator": type(model).__name__}
-        return predictor_of_estimator(model, name, facts)
-    return predictor_of(model, name)
+        return predictor_of_estimator(model, name, facts, target=target)
+    return predictor_of(model, name, target=target)

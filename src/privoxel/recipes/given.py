@@ -1,15 +1,22 @@
-"""What somebody brings to ``privoxel audit``, and what cannot be meant."""
+"""What somebody brings to an audit: the model, the people, how each is read, and what cannot be meant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from privoxel.cohort.base import Grid
 from privoxel.cohort.preprocess import Normalise
-from privoxel.errors import ConfigError
+from privoxel.errors import ConfigError, ModelError
+from privoxel.executor import usable_cores
+from privoxel.models.callables import is_reference, load_reference, predictor_of
+from privoxel.models.predictor import FileFormat, Predictor, file_format
 
 TABLES = (".tsv", ".csv", ".txt")
 PACKED = (".gz", ".bz2", ".xz", ".zip", ".7z")
 SHEETS = (".xlsx", ".xls", ".ods", ".parquet", ".feather")
+RESOLUTIONS = (2.0, 4.0, 1.0, 3.0, 6.0)
+"""Voxel sizes (mm) whose grids are tried against the input that a model states; the first is the default."""
 
 
 @final
@@ -65,14 +72,84 @@ def refuse_beside_predictions(given: Given) -> None:
     """Raise ``ConfigError`` for options that a table of predictions has no use for."""
     named = {
         "--cohort": given.cohort,
-        "--members": given.members,
-        "--non-members": given.non_members,
         "--weights": given.weights,
         "--features": given.features,
     }
     idle = [option for option, value in named.items() if value]
     if idle:
         raise ConfigError(
-            f"A table of predictions says by itself who is a member and what the model said, got "
+            f"A table of predictions says by itself who there is and what the model said, got "
             f"{', '.join(idle)}. Drop that, or give the model instead of the table."
         )
+
+
+def open_predictor(given: Given) -> Predictor:
+    """Return the model of ``given`` as something that can be asked.
+
+    Raises:
+        ModelError: if it is none, or would have to run code to be loaded.
+    """
+    if is_reference(given.model):
+        return predictor_of(load_reference(given.model), given.model, target=given.target)
+    path = Path(given.model)
+    form = file_format(path)
+    if form is FileFormat.ONNX:
+        from privoxel.models.onnx_files import OnnxPredictor  # noqa: PLC0415 - an extra
+
+        return OnnxPredictor(path, given.target, usable_cores())
+    if form in {FileFormat.TORCHSCRIPT, FileFormat.EXPORTED}:
+        from privoxel.models.torch_files import TorchPredictor  # noqa: PLC0415 - only for such files
+
+        return TorchPredictor(path, form, given.target, trust_pickle=given.trust_pickle)
+    if form in {FileFormat.SKOPS, FileFormat.PICKLE}:
+        from privoxel.models.tabular_files import load_estimator  # noqa: PLC0415 - only for such files
+
+        return load_estimator(path, form, trust_pickle=given.trust_pickle, target=given.target)
+    if form is FileFormat.WEIGHTS:
+        raise ModelError(
+            f"{path.name} needs the network that its weights belong to, got weights alone (or pickled). "
+            f"Give package.module:factory with --weights {path.name}, or export the model to ONNX or .pt2."
+        )
+    raise ModelError(
+        f"{path.name} needs to be ONNX, TorchScript, an exported program (.pt2), skops, or a table of "
+        "predictions (.tsv, .csv), got another kind of file. Export the model to one of these."
+    )
+
+
+def grid_for(stated: Sequence[int | None] | None, resolution: float | None) -> Grid:
+    """Return the grid that a model reads: of ``resolution`` mm, else the one whose shape the model states.
+
+    >>> grid_for((None, 1, 40, 48, 40), None).voxel_mm
+    4.0
+
+    Raises:
+        ConfigError: if a model states a shape that no grid has.
+    """
+    if resolution is not None:
+        return Grid.mni(resolution)
+    shape = None if stated is None else tuple(stated[-3:])
+    if shape is None or len(shape) < 3 or None in shape:
+        return Grid.mni(RESOLUTIONS[0])
+    for voxel_mm in RESOLUTIONS:
+        if Grid.mni(voxel_mm).shape == shape:
+            return Grid.mni(voxel_mm)
+    known = ", ".join(f"{'×'.join(map(str, Grid.mni(mm).shape))} ({mm:g} mm)" for mm in RESOLUTIONS)
+    raise ConfigError(
+        f"The model needs volumes of {'×'.join(map(str, shape))} voxels, got no grid of that shape. Wrap it "
+        f"in a Python function that crops and pads one of {known}."
+    )
+
+
+def name_of(model: str) -> str:
+    """Return how report and files call a model.
+
+    >>> name_of("models/brain_age.onnx"), name_of("my.module:net")
+    ('brain_age', 'my.module.net')
+    """
+    return fit_for_files(model.replace(":", ".") if is_reference(model) else Path(model).stem)
+
+
+def fit_for_files(text: str) -> str:
+    """Return ``text`` without signs that names of files and folders cannot have everywhere."""
+    kept = "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in text)
+    return kept.strip(".") or "model"

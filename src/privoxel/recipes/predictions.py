@@ -5,11 +5,14 @@ No model and no scan is needed: every black-box attack without reference models 
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import final
 
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort, Grid, NoVolumes
+from privoxel.cohort.memberships import Sources, load_grouped
 from privoxel.cohort.predictions import Predictions, load_predictions
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought, given_table
@@ -17,6 +20,7 @@ from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.table import PREDICTION, STATED_SD
 
 NAME = "predictions"
+LISTS_WIN = "Members are those of the given lists; a column 'member' of the table was not read."
 PredictionAudit = BroughtAudit
 
 
@@ -35,18 +39,73 @@ def black_box_attacks(*, stated_sd: bool = False) -> dict[str, Attack]:
     }
 
 
-def audit_predictions(path: Path, output: Path, options: BroughtAudit) -> Outcome:
+def audit_predictions(
+    path: Path,
+    output: Path,
+    options: BroughtAudit,
+    *,
+    members: Path | None = None,
+    non_members: Path | None = None,
+) -> Outcome:
     """Audit the table of predictions at ``path`` in the run folder ``output`` and return the results.
 
+    Args:
+        path: the table.
+        output: the run folder.
+        options: how it is audited.
+        members: list of who trained the model, instead of the table's column ``member``.
+        non_members: list of whom it never saw; everybody else in the table if left out.
+
     Raises:
-        PrivoxelError: for a table, settings or a folder that cannot be used.
+        PrivoxelError: for a table, lists, settings or a folder that cannot be used.
     """
-    table = load_predictions(path, skip_bad=options.skip_bad)
-    return audit_brought(brought_predictions(path.name, table), output, options)
+    return audit_brought(open_predictions(path, options, members, non_members), output, options)
 
 
-def brought_predictions(name: str, table: Predictions) -> Brought:
-    """Return what a table of predictions gives an audit; ``name`` is the table's."""
+def open_predictions(
+    path: Path,
+    options: BroughtAudit,
+    members: Path | None = None,
+    non_members: Path | None = None,
+    *,
+    members_only: bool = False,
+) -> Brought:
+    """Return what the table at ``path`` gives an audit; lists win over its column ``member``.
+
+    Args:
+        path: the table.
+        options: how it is audited.
+        members: list of who trained the model, instead of the column.
+        non_members: list of whom it never saw; everybody else in the table if left out.
+        members_only: do without non-members.
+
+    Raises:
+        ProblemsError: with everything that is wrong with the table and the lists.
+        CohortError: if there are no members, or nobody else where they are needed.
+    """
+    if members is None and non_members is None:
+        table = load_predictions(path, skip_bad=options.skip_bad, members_only=members_only)
+        return brought_predictions(path.name, table)
+    reader = _TableReader()
+    sources = Sources(path, members, non_members, members_only)
+    grouped = load_grouped(sources, reader, skip_bad=options.skip_bad)
+    table = replace(reader.table, state=grouped.scan_states)
+    return brought_predictions(path.name, table, (LISTS_WIN, *grouped.notes))
+
+
+@final
+class _TableReader:
+    """Reads a table of predictions as cohorts are read: faults of lines are the cohort's problems."""
+
+    table: Predictions
+
+    def __call__(self, path: Path, /, *, skip_bad: bool) -> Cohort:
+        self.table = load_predictions(path, skip_bad=skip_bad, needs_member=False)
+        return _cohort(path.name, self.table)
+
+
+def brought_predictions(name: str, table: Predictions, notes: tuple[str, ...] = ()) -> Brought:
+    """Return what a table of predictions gives an audit; ``notes`` are for its readers."""
     people = table.covariates
     row_of = {scan: row for row, scan in enumerate(people.scans)}
 
@@ -64,6 +123,7 @@ def brought_predictions(name: str, table: Predictions) -> Brought:
         states=dict(zip((scan.participant for scan in people.scans), table.state.tolist(), strict=True)),
         attacks=black_box_attacks(stated_sd=table.sd is not None),
         observe=observe,
+        notes=notes,
     )
 
 

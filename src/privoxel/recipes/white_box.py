@@ -23,9 +23,9 @@ from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.memberships import Grouped
 from privoxel.cohort.splits import membership_of
 from privoxel.config import SignalConfig
-from privoxel.errors import CohortError, ConfigError, ModelProblemsError, Problem
+from privoxel.errors import CohortError, ConfigError, ModelError, ModelProblemsError, Problem
 from privoxel.models.adapted import HEAD, NET, READ_BY_LAST, READS, AdaptedModel, WhiteBox, adapt
-from privoxel.models.factories import build_from
+from privoxel.models.factories import Known, build_from
 from privoxel.models.heads import Head, Scalar
 from privoxel.models.monai_nets import bundle_box
 from privoxel.models.several import Several, needed_columns, stated_spread
@@ -113,7 +113,12 @@ def brought_white_box(
 
 
 def open_network(
-    place: str, *, weights: Path | None = None, trust_pickle: bool = False, target: int | None = None
+    place: str,
+    *,
+    weights: Path | None = None,
+    trust_pickle: bool = False,
+    target: int | None = None,
+    grid: Sequence[int] | None = None,
 ) -> WhiteBox:
     """Return the network at ``place``: a MONAI bundle's folder, or what ``package.module:factory`` makes.
 
@@ -122,6 +127,7 @@ def open_network(
         weights: of a factory's network, unless it has them already; of a bundle, instead of its own.
         trust_pickle: open weights that are a pickle of more than tensors.
         target: which of several outputs is the age, where the factory does not say it.
+        grid: voxels along x, y and z, for factories that need them.
 
     Raises:
         ModelError: if it cannot be made, or the weights do not fit.
@@ -129,17 +135,34 @@ def open_network(
     if Path(place).is_dir():
         box = bundle_box(Path(place), weights=weights, trust_pickle=trust_pickle)
     else:
-        box = build_from(place)
-        if weights is not None:
-            load_into(box.net, read_weights(weights, trust_pickle=trust_pickle), source=weights.name)
-    return box if target is None else replace(box, head=_with_age_at(box.head, target))
+        tensors = None if weights is None else read_weights(weights, trust_pickle=trust_pickle)
+        box = build_from(place, Known(tensors, grid))
+        if weights is not None and tensors is not None:
+            load_into(box.net, tensors, source=weights.name)
+    return with_age_at(box, target)
+
+
+def with_age_at(box: WhiteBox, target: int | None) -> WhiteBox:
+    """Return ``box`` with the age at another position among the outputs; None changes nothing.
+
+    Raises:
+        ModelError: if its head takes no position.
+    """
+    if target is None:
+        return box
+    return replace(box, head=_with_age_at(box.head, target))
 
 
 def _with_age_at(head: Head, target: int) -> Head:
     """Return a head of one value, or of several targets, that finds the age at another position."""
     if isinstance(head, Several):
         return replace(head, age=_with_age_at(head.age, target))
-    return replace(head, target=target) if isinstance(head, Scalar) else head
+    if not isinstance(head, Scalar):
+        raise ModelError(
+            f"A target needs the head Scalar, which reads one output, got {type(head).__name__}. Leave "
+            "--target out, or let the head itself say where the age is."
+        )
+    return replace(head, target=target)
 
 
 def checked_model(

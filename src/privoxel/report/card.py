@@ -230,7 +230,8 @@ def _errors(subject: Subject) -> str:
 
 def privacy_card_schema() -> dict[str, Any]:
     """Return the JSON schema of ``privacy_card.json``."""
-    return PrivacyCard.model_json_schema()
+    dialect, own = "https://json-schema.org/draft/2020-12/schema", "urn:privoxel:privacy-card:1"
+    return {"$schema": dialect, "$id": own, **PrivacyCard.model_json_schema()}
 
 
 def shipped_card_schema() -> dict[str, Any]:
