@@ -110,7 +110,7 @@ def _print(results: "FrontierResults", page: Path) -> None:
     from privoxel.recipes.defending.summary import frontier_table
 
     console = Console()
-    console.print(frontier_table(results))
+    console.print(frontier_table(results, width=console.width))
     console.print()
     for line in results.findings:
         console.print(line, highlight=False)

@@ -16,7 +16,7 @@ def setting(name, **sections):
     return {"name": name, "family": "f", **sections}
 
 
-def test_of_the_demos_settings_nine_are_one_training():
+def test_of_the_demos_settings_ten_are_one_training():
     grid = load_grid(path_of("defend_demo"))
     (shared,) = (places for places in shared_trainings(grid.points) if len(places) > 1)
     assert {grid.points[k].name for k in shared} == {
@@ -29,6 +29,7 @@ def test_of_the_demos_settings_nine_are_one_training():
         "last 5 epochs averaged",
         "answers rounded to 5 years",
         "answers with noise of 2 years",
+        "answers clipped to 50-75 years",
     }
 
 

@@ -60,6 +60,15 @@ class PrivacyBounds(Record):
         """Whether the noise follows from the run's seed: then ``upper`` is what secret noise would give."""
         return self.randomness == "seeded"
 
+    @property
+    def upper_shown(self) -> str:
+        """The upper bound as tables print it."""
+        if self.upper is None:
+            return "∞"
+        if self.upper < 1e3:
+            return f"{self.upper:.3g}"
+        return f"{self.upper:.0f}" if self.upper < 1e4 else f"{self.upper:.1e}"
+
 
 class FrontierPoint(Record):
     """One trained setting: its errors (years), its best attacks, and its privacy where it is private.

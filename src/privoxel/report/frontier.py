@@ -188,10 +188,8 @@ def _verdict(standing: PointStanding, numbers: Mapping[str, int]) -> str:
 
 
 def _bound(privacy: PrivacyBounds) -> str:
-    if privacy.upper is None:
-        return "∞"
-    text = f"{privacy.upper:.3g}" if privacy.upper < 1e4 else f"{privacy.upper:.1e}"
-    return f"{text}, if secret" if privacy.is_seeded else text
+    shown = privacy.upper_shown
+    return f"{shown}, if secret" if privacy.is_seeded and privacy.upper is not None else shown
 
 
 def privacy_notes(points: Sequence[FrontierPoint]) -> list[str]:
