@@ -58,8 +58,8 @@ class Archive:
     slices: npt.NDArray[np.uint8] | None = None
     captions: tuple[str, ...] = field(default=())
 
-    def save(self, path: Path, *, compress: bool = True) -> None:
-        """Write the archive as an ``.npz``; one that is soon removed again need not be compressed."""
+    def save(self, path: Path) -> None:
+        """Write the archive as an ``.npz``, uncompressed: scores hardly shrink, and it would take seconds."""
         arrays: dict[str, Any] = {"names": np.array(list(self.targets))}
         for name, target in self.targets.items():
             for key in ("age", "prediction", "gradient_norm", "members", "participants"):
@@ -76,7 +76,7 @@ class Archive:
             arrays["slices"] = self.slices
             arrays["captions"] = np.array(self.captions, dtype=np.str_)
         with path.open("wb") as file:
-            (np.savez_compressed if compress else np.savez)(file, **arrays)
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Archive":

@@ -9,7 +9,7 @@ conditioned on; their spread is ``sd_repeats``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -199,7 +199,8 @@ def participant_weights(evaluated: Evaluated, draws: int, rng: np.random.Generat
     counts = np.zeros((draws, n_clusters))
     for kind in np.unique(stratum):
         inside = np.flatnonzero(stratum == kind)
-        counts[:, inside] = count_draws(len(inside), draws, rng)
+        for row, drawn in zip(counts, _drawn(len(inside), draws, rng), strict=True):
+            row[inside] = drawn
     is_one_scan_each = len(codes) == n_clusters and bool(np.all(codes[1:] > codes[:-1]))
     return counts if is_one_scan_each else np.take(counts, codes, axis=1)
 
@@ -207,9 +208,15 @@ def participant_weights(evaluated: Evaluated, draws: int, rng: np.random.Generat
 def count_draws(size: int, draws: int, rng: np.random.Generator) -> FloatArray:
     """Return how often each of ``size`` comes up in ``size`` draws with replacement: draws × size."""
     counts = np.empty((draws, size))
-    for row, picks in zip(counts, rng.integers(size, size=(draws, size)), strict=True):
-        row[:] = np.bincount(picks, minlength=size)
+    for row, drawn in zip(counts, _drawn(size, draws, rng), strict=True):
+        row[:] = drawn
     return counts
+
+
+def _drawn(size: int, draws: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Yield each draw's counts."""
+    for picks in rng.integers(size, size=(draws, size)):
+        yield np.bincount(picks, minlength=size)
 
 
 def bootstrap_draws(

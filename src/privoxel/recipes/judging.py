@@ -88,7 +88,7 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         answers=answers_of(scene.observed.table, scene.release),
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
-    Archive({plan.name: scores}).save(kept, compress=False)
+    Archive({plan.name: scores}).save(kept)
     facts = {
         name: AttackFacts(a.notes, a.n_leaked, round(a.seconds, 2))
         for name, a in (*attacked.items(), *controls.items())
