@@ -36,6 +36,7 @@ def write_table(path: Path, rng: np.random.Generator, *, participants: int = 600
 
 def main(folder: Path) -> None:
     """Print the verdict and where the report is."""
+    folder.mkdir(parents=True, exist_ok=True)
     table = folder / "predictions.tsv"
     write_table(table, np.random.default_rng(0))
     outcome = audit_predictions(table, folder / "audit", PredictionAudit())
