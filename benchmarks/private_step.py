@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from anonymous_memory import peak_while
 from opacus import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 from opacus.optimizers import DPOptimizer
@@ -175,30 +175,6 @@ def one_peak(options: argparse.Namespace, cohort: Cohort) -> None:
                 step()
 
         print(peak_while(run))
-
-
-def peak_while(run: Step) -> int:
-    """Return the peak of anonymous memory while ``run`` runs, beyond what was there before."""
-    before, peak, done = anonymous_bytes(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak[0] = max(peak[0], anonymous_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        run()
-    finally:
-        done.set()
-        watcher.join()
-    return peak[0] - before
-
-
-def anonymous_bytes() -> int:
-    """Return the anonymous resident memory of this process."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
 
 
 def memory(options: argparse.Namespace) -> None:

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from anonymous_memory import anonymous_bytes, peak_while
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
@@ -308,28 +308,6 @@ def roofline(repeats: int) -> None:
                 f"| {name} | {cell.label} | {work[0] / 2e9:.2f} | {work[1] / 2e6:.0f} "
                 f"| {1e3 * predicted:.1f} | {1e3 * measured:.1f} | {measured / predicted:.2f} | 1.60 |"
             )
-
-
-def anonymous_bytes() -> int:
-    """Return the anonymous resident memory of this process."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
-    return 1024 * int(line.split()[1])
-
-
-def peak_while(run: Run) -> int:
-    """Return the peak of anonymous memory while ``run`` runs, beyond what was there before."""
-    before, peak, done = anonymous_bytes(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak[0] = max(peak[0], anonymous_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    run()
-    done.set()
-    watcher.join()
-    return peak[0] - before
 
 
 def one_peak(cell: Cell, name: str, what: str) -> None:
