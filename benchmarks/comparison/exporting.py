@@ -10,6 +10,7 @@ import numpy as np
 from comparison.scoring import Seen, cells
 from comparison.training import Bench
 from privoxel.arrays import FloatArray
+from privoxel.signals.table import SignalTable
 from privoxel.store import atomic_path
 
 
@@ -22,7 +23,8 @@ def export_all(bench: Bench) -> None:
         seen = Seen(bench, cell.network, cell.level)
         try:
             target, unseen = seen.target(cell.number), seen.unseen(cell.number)
-            outside, around = _residuals(seen, "references"), _residuals(seen, "shadows")
+            outside, around = _references(seen, cell.number), _shadows(seen)
+            own = [seen.own_people(k) for k in bench.groups.references_of(cell.number)]
         except FileNotFoundError as error:
             print(f"{cell.name}: waits for {error.filename}")
             continue
@@ -41,17 +43,32 @@ def export_all(bench: Bench) -> None:
                 shadow_residual=around[:, draw.judged],
                 shadow_inside=bench.groups.shadows()[:, draw.judged],
                 scale=_spread_within_people(outside),
+                reference_names=[f"references-{k}" for k in bench.groups.references_of(cell.number)],
+                shadow_names=[f"shadows-{k}" for k in range(len(around))],
+                own_age=np.array([table.age for table in own]),
+                own_residual=np.array([table.error() for table in own]),
+                own_member=np.array([table.is_member() for table in own]),
             )
     print(f"exported to {Path(bench.output / 'export')}")
 
 
-def _residuals(seen: Seen, kind: str) -> FloatArray:
-    """Return prediction − age (years) of references or shadows on pool and unseen people: models × scans."""
-    counts = seen.bench.settings.trainings
-    if not getattr(counts, kind):
-        return np.empty((0, seen.bench.settings.people.pool + seen.bench.settings.people.unseen))
-    models = seen.references() if kind == "references" else seen.shadows()
+def _references(seen: Seen, number: int) -> FloatArray:
+    """Return prediction − age (years) of a target's references on pool and unseen people: models × scans."""
+    there = seen.bench.settings.trainings.references_a_target
+    return _residuals(seen.references(number)) if there else _none(seen)
+
+
+def _shadows(seen: Seen) -> FloatArray:
+    """Return prediction − age (years) of the shadows on pool and unseen people: models × scans."""
+    return _residuals(seen.shadows()) if seen.bench.settings.trainings.shadows else _none(seen)
+
+
+def _residuals(models: SignalTable) -> FloatArray:
     return np.stack([models.error(model=k) for k in range(len(models.models))])
+
+
+def _none(seen: Seen) -> FloatArray:
+    return np.empty((0, seen.bench.settings.people.pool + seen.bench.settings.people.unseen))
 
 
 def _spread_within_people(residuals: FloatArray) -> float:

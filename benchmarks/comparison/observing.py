@@ -72,11 +72,22 @@ def watches(bench: Bench) -> list[Watch]:
             rich.append(Watch(network, (f"{net}/{name}",), groups.pool, signals, folder / name))
         if references:
             plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
-            rich.append(Watch(network, references[:1], groups.outside, signals, folder / "shadow-outside"))
+            rich += [
+                Watch(network, (one,), groups.outside, signals, folder / own_name(one)) for one in references
+            ]
         if shadows:
             plain.append(Watch(network, shadows, judged, (PREDICTION,), folder / "shadows"))
-            rich.append(Watch(network, shadows[:1], groups.pool, signals, folder / "shadow-inside"))
+            rich += [Watch(network, (one,), groups.pool, signals, folder / own_name(one)) for one in shadows]
     return [*plain, *rich]
+
+
+def own_name(training: str) -> str:
+    """Return the folder of what a training says of the people that it was drawn from.
+
+    >>> own_name("cnn3d/reference-3")
+    'own-reference-3'
+    """
+    return f"own-{training.rpartition('/')[2]}"
 
 
 def watch_all(bench: Bench, *, plain: bool = False) -> None:

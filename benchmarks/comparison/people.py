@@ -75,6 +75,14 @@ class Groups:
         order = self.streams.generator(f"reference-{number}/people").permutation(self.outside)
         return np.sort(order[: self.settings.people.members])
 
+    def references_of(self, number: int) -> IntArray:
+        """Return which references attack a target: neighbours on a ring, so that no two targets share all.
+
+        The first one is also the target's shadow of the paper's Appendix E, outside the pool.
+        """
+        trainings = self.settings.trainings
+        return (number + np.arange(trainings.references_a_target)) % max(trainings.references, 1)
+
     def shadows(self) -> BoolArray:
         """Return shadows × pool: who trains each shadow."""
         trainings = self.settings.trainings

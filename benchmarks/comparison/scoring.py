@@ -1,7 +1,7 @@
 """Scores of every attack on every target, level and leak: kept as they come, none computed twice."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, final
@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from comparison.machines import MACHINES
-from comparison.observing import DONE, opened, predictions
+from comparison.observing import DONE, opened, own_name, predictions
 from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
 from privoxel.arrays import BoolArray, FloatArray
@@ -27,6 +27,10 @@ TRANSFERRED = ("prediction-label-svm", "combined-svm")
 """Machines that are fitted to one shadow too, as the paper's encoders of these features are."""
 
 
+WITHOUT = "~"
+"""Separates an attack's name from the model that it has to do without."""
+
+
 class Cell(NamedTuple):
     """One trained target at one level and what is leaked of it (people of each class)."""
 
@@ -42,11 +46,15 @@ class Cell(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A score to compute: the attack, and the name under which it is kept."""
+    """A score to compute: the attack, and the name under which it is kept.
+
+    ``without``: the reference or shadow that the attack has to do without, to see how much hangs on it.
+    """
 
     name: str
     attack: Attack
     group: str
+    without: int | None = None
 
     @property
     def is_encoder(self) -> bool:
@@ -74,9 +82,9 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
         for machine in MACHINES:
             yield Asked(f"paper:{machine.name}", machine, "shadow-free")
     for name in (*attacks.with_references, *(attacks.with_both if leaked else ())):
-        yield Asked(name, get_attack(name), "references")
+        yield from each_left_out(Asked(name, get_attack(name), "references"), bench)
     for name in attacks.with_shadows:
-        yield Asked(name, get_attack(name), "shadows")
+        yield from each_left_out(Asked(name, get_attack(name), "shadows"), bench)
     if not leaked:
         yield Asked("abs-error", Unfitted(), "shadow-free")
         transfers = [get_attack(name) for name in attacks.one_shadow]
@@ -84,6 +92,13 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
         for transfer in transfers:
             yield Asked(f"{transfer.name}:outside", transfer, "shadow-outside")
             yield Asked(f"{transfer.name}:inside", transfer, "shadow-inside")
+
+
+def each_left_out(one: Asked, bench: Bench) -> Iterator[Asked]:
+    """Yield the score, and those without each of the models that targets share."""
+    yield one
+    for k in range(getattr(bench.settings.trainings, one.group)):
+        yield one._replace(name=f"{one.name}{WITHOUT}{one.group}-{k}", without=k)
 
 
 @final
@@ -132,24 +147,32 @@ class Seen:
         rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
         return self._table(f"target-{number}-plain", rows, np.zeros(len(rows), dtype=np.bool_))
 
-    def references(self) -> SignalTable:
-        """Return the references on pool and unseen people; all are outside of all."""
-        count = self.bench.settings.trainings.references
-        return self._models("references", np.zeros((count, self._judged)))
+    def references(self, number: int, without: int | None = None) -> SignalTable:
+        """Return a target's references on pool and unseen people; all are outside of all."""
+        kept = [k for k in self.bench.groups.references_of(number) if k != without]
+        return self._models("references", np.zeros((len(kept), self._judged)), kept)
 
-    def shadows(self) -> SignalTable:
+    def shadows(self, without: int | None = None) -> SignalTable:
         """Return the shadows on pool and unseen people."""
         inside = self.bench.groups.shadows()
         states = np.zeros((len(inside), self._judged))
         states[:, : inside.shape[1]] = inside
-        return self._models("shadows", states)
+        kept = [k for k in range(len(inside)) if k != without]
+        return self._models("shadows", states[kept], kept)
 
-    def one_shadow(self, group: str) -> SignalTable:
-        """Return the first reference on its own people, or the first shadow on the pool."""
-        groups = self.bench.groups
+    def own_people(self, reference: int) -> SignalTable:
+        """Return a reference on the people outside the pool, half of whom trained it."""
+        outside = self.bench.groups.outside
+        inside = np.isin(outside, self.bench.groups.reference(reference))
+        return self._table(own_name(f"reference-{reference}"), outside, inside)
+
+    def one_shadow(self, group: str, number: int) -> SignalTable:
+        """Return the target's first reference on its own people, or a shadow of its own on the pool."""
         if group == "shadow-outside":
-            return self._table(group, groups.outside, np.isin(groups.outside, groups.reference(0)))
-        return self._table(group, groups.pool, groups.shadows()[0])
+            return self.own_people(int(self.bench.groups.references_of(number)[0]))
+        inside = self.bench.groups.shadows()
+        shadow = number % len(inside)
+        return self._table(own_name(f"shadow-{shadow}"), self.bench.groups.pool, inside[shadow])
 
     @property
     def _folder(self) -> Path:
@@ -162,8 +185,8 @@ class Seen:
     def _table(self, name: str, rows: FloatArray, members: BoolArray) -> SignalTable:
         return opened(self._folder / name, self.level, self._cohort(rows).covariates, members)
 
-    def _models(self, name: str, inside: FloatArray) -> SignalTable:
-        values = predictions(self._folder / name, self.level)
+    def _models(self, name: str, inside: FloatArray, kept: Sequence[int]) -> SignalTable:
+        values = predictions(self._folder / name, self.level)[kept]
         groups = self.bench.groups
         covariates = self._cohort(np.concatenate([groups.pool, groups.unseen])).covariates
         models = tuple(f"{name}-{k}" for k in range(len(values)))
@@ -217,6 +240,8 @@ def _score_cell(
     leaked = table.select(draw.leaked) if cell.leaked else None
     fresh = {}
     for one in wanted:
+        if one.group == "references" and one.without not in (None, *bench.groups.references_of(cell.number)):
+            continue
         try:
             knowledge = _knowledge(one, leaked, seen, cell)
         except FileNotFoundError:
@@ -235,8 +260,11 @@ def _knowledge(one: Asked, leaked: SignalTable | None, seen: Seen, cell: Cell) -
     if one.group == "shadow-free":
         return Knowledge(leaked=leaked)
     if needs_one_shadow(one.attack):
-        return Knowledge(models=seen.one_shadow(one.group))
-    models = seen.references() if one.group == "references" else seen.shadows()
+        return Knowledge(models=seen.one_shadow(one.group, cell.number))
+    if one.group == "references":
+        models = seen.references(cell.number, one.without)
+    else:
+        models = seen.shadows(one.without)
     unseen = seen.unseen(cell.number)
     hidden = np.full_like(unseen.membership, Membership.NON_MEMBER)
     return Knowledge(leaked=leaked, models=models, population=replace(unseen, membership=hidden))

@@ -50,6 +50,7 @@ class Trainings(Section):
 
     targets: Positive
     references: Count = Field(0, description="trained on people outside the pool")
+    references_a_target: Count = Field(0, description="of them, those that attack one target")
     shadows: Count = Field(0, description="trained on parts of the pool, everyone inside equally many")
     shadow_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
@@ -69,7 +70,9 @@ class Claim(Section):
     """One row of the table of claims: is ``first`` better than the best of ``over``?
 
     ``over`` may name several attacks: the one with the highest mean over targets in that cell is taken, which
-    favours it. ``margin`` is what a non-inferior attack may lose; ``expected`` is the gain hoped for.
+    favours it; ``@all`` names everything there but what ``without`` names. ``margin`` is what an attack that
+    is non-inferior in AUC may lose; rates have none. ``expected`` is the gain hoped for. With ``times`` the
+    claim is to reach that many times the metric of the best of ``over``.
     """
 
     title: str
@@ -78,6 +81,8 @@ class Claim(Section):
     metric: Literal["auc", "tpr_at_fpr_0.01"] = "auc"
     margin: float = 0.01
     expected: float | None = None
+    times: float = 1.0
+    without: tuple[str, ...] = ()
     leaked: tuple[int, ...] = Field((), description="leaks of the claim; all but 0 if none is named")
 
 
@@ -104,6 +109,8 @@ class Comparison(Section):
         others = self.people.pool - self.people.members
         if max(self.attacks.leaked) >= min(self.people.members, others):
             raise ValueError("leaked participants must be fewer than members and than non-members")
+        if self.trainings.references_a_target > self.trainings.references:
+            raise ValueError("a target cannot be attacked with more references than are trained")
         return self
 
 

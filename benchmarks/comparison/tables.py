@@ -8,9 +8,9 @@ from typing import NamedTuple, final
 import numpy as np
 
 from comparison.machines import MACHINES
-from comparison.scoring import Cell, Seen, read_scores
+from comparison.scoring import WITHOUT, Cell, Seen, read_scores
 from comparison.settings import LEVELS, Agreement, Claim, Network
-from comparison.statistics import compare, evaluated, mean_of
+from comparison.statistics import Attacked, Difference, compare, evaluated, mean_of
 from comparison.training import Bench
 from privoxel.arrays import FloatArray
 from privoxel.evaluation.scored import Evaluated
@@ -52,16 +52,28 @@ class Judge:
         found = []
         for cell in cells:
             draw = self.bench.groups.target(cell.number, cell.leaked)
-            scores = read_scores(self.bench.output / "scores" / f"{cell.name}.npz")
-            most = max(self.bench.settings.attacks.leaked)
-            peers = read_scores(
-                self.bench.output / "peers" / f"{cell._replace(leaked=cell.leaked or most).name}.npz"
-            )
-            if not cell.leaked:  # what needs leaked people is not known to who knows nobody
-                peers = {name: s for name, s in peers.items() if not name.startswith(("art:", "sacro:worst"))}
             inside = draw.members[draw.judged]
-            found.append({name: evaluated(s, inside, draw.judged) for name, s in {**scores, **peers}.items()})
+            found.append({name: evaluated(s, inside, draw.judged) for name, s in self._scores(cell).items()})
         return Scored(tuple(found))
+
+    def _scores(self, cell: Cell) -> dict[str, FloatArray]:
+        """Return privoxel's scores and other tools'; those that learn from nobody leaked are kept once."""
+        own = read_scores(self.bench.output / "scores" / f"{cell.name}.npz")
+        most = cell._replace(leaked=max(self.bench.settings.attacks.leaked))
+        peers = read_scores(self.bench.output / "peers" / f"{most.name}.npz")
+        peers = {name: scores for name, scores in peers.items() if not learns_from_leaked(name)}
+        if cell.leaked:
+            peers = read_scores(self.bench.output / "peers" / f"{cell.name}.npz") | peers
+        return own | peers
+
+
+def learns_from_leaked(name: str) -> bool:
+    """Return whether another tool's attack is fitted to leaked people.
+
+    >>> learns_from_leaked("art:gb"), learns_from_leaked("art:references-gb")
+    (True, False)
+    """
+    return name.startswith(("art:", "sacro:worst")) and not name.startswith("art:references")
 
 
 @final
@@ -74,15 +86,21 @@ class Scored:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Attacks that all targets have, in the order of the first target."""
-        return tuple(name for name in self.targets[0] if all(name in target for target in self.targets))
+        whole = (name for name in self.targets[0] if WITHOUT not in name)
+        return tuple(name for name in whole if all(name in target for target in self.targets))
 
-    def of(self, name: str) -> list[Evaluated]:
-        """Return one attack's scores of every target."""
-        return [target[name] for target in self.targets]
+    def of(self, name: str) -> Attacked:
+        """Return one attack's scores of every target, and those without each model that it reads."""
+        without: dict[str, dict[int, Evaluated]] = {}
+        for number, target in enumerate(self.targets):
+            for other, scores in target.items():
+                if other.startswith(name + WITHOUT):
+                    without.setdefault(other.removeprefix(name + WITHOUT), {})[number] = scores
+        return Attacked([target[name] for target in self.targets], without)
 
     def mean(self, name: str, metric: str) -> float:
         """Return the mean of a metric over targets; NaN where a target lacks the attack."""
-        return mean_of(self.of(name), metric) if name in self.names else float("nan")
+        return mean_of(self.of(name).targets, metric) if name in self.names else float("nan")
 
     def best(self, names: Iterable[str], metric: str) -> str | None:
         """Return the attack of these with the highest mean over targets, or None if none is there."""
@@ -91,10 +109,12 @@ class Scored:
 
 
 def expanded(names: Sequence[str], there: Sequence[str]) -> list[str]:
-    """Return attack names for names, groups (``@paper``) and prefixes (``art:*``)."""
+    """Return attack names for names, groups (``@paper``, ``@all``) and prefixes (``art:*``)."""
     found: list[str] = []
     for name in names:
-        if name.startswith("@"):
+        if name == "@all":
+            found += there
+        elif name.startswith("@"):
             found += GROUPS[name[1:]]
         elif name.endswith("*"):
             found += [one for one in there if one.startswith(name[:-1])]
@@ -192,28 +212,53 @@ def _claims(claims: Sequence[Claim], places: dict[Place, Scored]) -> str:
 
 
 def _claimed(claim: Claim, scored: Scored) -> str:
-    over = scored.best(expanded(claim.over, scored.names), claim.metric)
+    left_out = {claim.first, *expanded(claim.without, scored.names)}
+    asked = [name for name in expanded(claim.over, scored.names) if name not in left_out]
+    over = scored.best(asked, claim.metric)
     if over is None or claim.first not in scored.names:
         return NOT_THERE
-    found = compare(scored.of(claim.first), scored.of(over), claim.metric, claim.margin)
+    margin = claim.margin if claim.metric == AUC else 0.0
+    found = compare(scored.of(claim.first), scored.of(over), claim.metric, margin, claim.times)
     first, second = scored.mean(claim.first, claim.metric), scored.mean(over, claim.metric)
-    told = f"{first:.3f} − {second:.3f} ({over}): {found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return f"{told}, **{found.finding}**"
+    times = "" if claim.times == 1.0 else f"{claim.times:g} × "
+    told = f"{first:.3f} − {times}{second:.3f} ({over}): {found.value:+.3f}"
+    parts = [f"{told} ({found.low:+.3f} to {found.high:+.3f}), **{found.finding}**"]
+    if claim.expected is not None:
+        parts.append(f"{claim.expected:g} hoped for: {hoped(claim.expected, found)}")
+    missing = [name for name in asked if name not in scored.names]
+    return "; ".join([*parts, *([f"not run: {', '.join(missing)}"] if missing else [])])
+
+
+def hoped(gain: float, found: Difference) -> str:
+    """Return whether a hoped-for gain is reached by the interval of the difference.
+
+    >>> hoped(0.02, Difference(0.03, 0.01, 0.05, "superior"))
+    'possible'
+    """
+    if found.low >= gain:
+        return "shown"
+    return "possible" if found.high >= gain else "excluded"
 
 
 def _agreements(agreements: Sequence[Agreement], places: dict[Place, Scored]) -> str:
-    head = ("the same algorithm", "in", "targets", "largest difference of AUC", "rank correlation, lowest")
+    head = (
+        "the same algorithm", "in", "targets", "largest difference of AUC", "mean difference of TPR at 1 %",
+        "rank correlation, lowest",
+    )  # fmt: skip
     rows = []
     for pair in agreements:
-        differences, correlations = [], []
+        differences, rates, correlations = [], [], []
         for place, scored in places.items():
             if place.leaked or not {pair.ours, pair.theirs} <= set(scored.names):
                 continue
-            for ours, theirs in zip(scored.of(pair.ours), scored.of(pair.theirs), strict=True):
+            rates.append(scored.mean(pair.ours, TPR) - scored.mean(pair.theirs, TPR))
+            for ours, theirs in zip(
+                scored.of(pair.ours).targets, scored.of(pair.theirs).targets, strict=True
+            ):
                 differences.append(abs(mean_of([ours], AUC) - mean_of([theirs], AUC)))
                 correlations.append(_rank_correlation(ours.scores[0], theirs.scores[0]))
         if differences:
-            told = f"{max(differences):.4f}", f"{min(correlations):.4f}"
+            told = f"{max(differences):.4f}", f"{np.mean(rates):+.4f}", f"{min(correlations):.4f}"
             rows.append((pair.ours, pair.theirs, str(len(differences)), *told))
     return _table(head, rows)
 

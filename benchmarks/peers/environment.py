@@ -9,9 +9,9 @@ Run: python benchmarks/peers/environment.py FOLDER [--privacy-meter rmia.py]
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +23,15 @@ RMIA = (
 )
 
 
+def downloaded() -> bytes:
+    """Return Privacy Meter's file from its repository; end with what to do if it cannot be reached."""
+    try:
+        with urllib.request.urlopen(RMIA, timeout=60) as answer:
+            return answer.read()
+    except urllib.error.URLError as error:
+        sys.exit(f"{RMIA} cannot be read ({error.reason}). Give a copy of it with --privacy-meter FILE.")
+
+
 def main() -> None:
     """Make the environment."""
     parser = argparse.ArgumentParser(
@@ -31,18 +40,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--privacy-meter", type=Path, help="modules/mia/attacks/rmia.py of its repository")
     options = parser.parse_args()
+    code = options.privacy_meter.read_bytes() if options.privacy_meter else downloaded()
     python = options.folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(options.folder)], check=True)
     install = [str(python), "-m", "pip", "install", "--quiet"]
-    for package in PACKAGES:
-        subprocess.run([*install, package], check=True)
+    subprocess.run([*install, *PACKAGES], check=True)
     subprocess.run([*install, "--no-deps", *ALONE], check=True)
-    place = options.folder / "privacy_meter_rmia.py"
-    if options.privacy_meter is not None:
-        shutil.copyfile(options.privacy_meter, place)
-    else:
-        with urllib.request.urlopen(RMIA, timeout=60) as answer:
-            place.write_bytes(answer.read())
+    (options.folder / "privacy_meter_rmia.py").write_bytes(code)
     print(f"{python} is ready")
 
 

@@ -9,12 +9,26 @@ Run: PEERS/bin/python benchmarks/peers/run.py OUTPUT
 import argparse
 import importlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-LEARNS = ("art:", "sacro:worst-case")
-"""Attacks that learn from leaked people; the others are the same whatever is leaked, and run once."""
+FROM_MODELS = {
+    "references": (
+        "art:references", "sacro:references", "sacro:lira-offline", "privacy-meter:", "privacy-guard:rmia",
+        "privacy-guard:lira-offline",
+    ),
+    "shadows": ("sacro:lira-online", "privacy-guard:lira-online"),
+}  # fmt: skip
+"""Attacks that read models and are the same whatever is leaked: they run once, and without each model."""
+OF_EACH = {
+    "references": (
+        "reference_residual", "reference_unseen_residual", "reference_names", "own_age", "own_residual",
+        "own_member",
+    ),
+    "shadows": ("shadow_residual", "shadow_inside", "shadow_names"),
+}  # fmt: skip
 TOOLS = ("art_tool", "sacro_tool", "privacy_meter_tool", "privacy_guard_tool")
 
 
@@ -41,15 +55,26 @@ def main() -> None:
         began = time.perf_counter()
         for tool in tools:
             for name, attack in tool.ATTACKS.items():
-                is_asked = name.startswith(LEARNS) or (_leaked(path) == most and has_models)
-                if is_asked and name not in scores:
-                    scores[name] = np.asarray(attack(given), dtype=np.float64)
+                for said, what in asked(name, given, once=_leaked(path) == most and has_models):
+                    if said not in scores:
+                        scores[said] = np.asarray(attack(what), dtype=np.float64)
         done.parent.mkdir(parents=True, exist_ok=True)
         temporary = done.with_suffix(".part")
         with temporary.open("wb") as file:
             np.savez(file, **scores)
         temporary.replace(done)
         print(f"{path.stem}: {len(scores)} attacks, {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def asked(name: str, given: dict, *, once: bool) -> Iterator[tuple[str, dict]]:
+    """Yield what an attack is run on: what is given, and that without each model that it reads."""
+    kind = next((kind for kind, starts in FROM_MODELS.items() if name.startswith(starts)), None)
+    if kind is None or once:
+        yield name, given
+    if kind is not None and once:
+        for k, model in enumerate(given[f"{kind[:-1]}_names"]):
+            rest = {part: np.delete(given[part], k, axis=0) for part in OF_EACH[kind]}
+            yield f"{name}~{model}", {**given, **rest}
 
 
 def _leaked(path: Path) -> int:

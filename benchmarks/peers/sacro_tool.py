@@ -1,9 +1,9 @@
-"""SACRO-ML: the worst-case attack's random forest, and LiRA in its three modes.
+"""SACRO-ML: the worst-case attack's classifiers, and LiRA in its three modes.
 
 The worst-case attack splits its data by itself; here its own data preparation and classifier are fitted
-on the leaked people and read on the judged ones. Its features are what a user can give: prediction, age,
-error and its size. LiRA gets the confidence exp(−r²/2s²) of the true age, whose logit it takes, or the
-signed residual.
+on the leaked people, or on the references' own where nobody is leaked, and read on the judged ones. Its
+features are what a user can give: prediction, age, error and its size. LiRA gets the confidence
+exp(−r²/2s²) of the true age, whose logit it takes, or the signed residual.
 """
 
 import logging
@@ -17,17 +17,19 @@ from sacroml.attacks.likelihood_attack import LIRAAttack
 from sacroml.attacks.worst_case_attack import WorstCaseAttack
 
 Given = Mapping[str, NDArray[np.float64]]
+FOREST = "sklearn.ensemble.RandomForestClassifier"
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
 logging.disable(logging.INFO)
 
 
-def worst_case(model: str, given: Given) -> NDArray[np.float64]:
-    """Return the probability of membership that its attack classifier gives each judged person."""
+def worst_case(model: str, known: str, given: Given) -> NDArray[np.float64]:
+    """Return the probability of membership that its classifier of the ``known`` gives each judged person."""
     attack = WorstCaseAttack(
         output_dir=tempfile.gettempdir(), write_report=False, sort_probs=False, attack_model=model
     )
-    inside = given["leaked_member"].astype(bool)
-    known = _features(given["leaked_residual"], given["leaked_age"])
-    x, y = attack._prepare_attack_data(known[inside], known[~inside])
+    inside = given[f"{known}_member"].astype(bool).ravel()
+    features = _features(given[f"{known}_residual"].ravel(), given[f"{known}_age"].ravel())
+    x, y = attack._prepare_attack_data(features[inside], features[~inside])
     np.random.seed(0)  # noqa: NPY002 - its forest draws from the global state
     classifier = attack._get_attack_model().fit(x, y)
     return np.asarray(classifier.predict_proba(_features(given["residual"], given["age"]))[:, 1])
@@ -69,8 +71,10 @@ def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ATTACKS: dict[str, Callable[[Given], NDArray[np.float64]]] = {
-    "sacro:worst-case-rf": partial(worst_case, "sklearn.ensemble.RandomForestClassifier"),
-    "sacro:worst-case-lr": partial(worst_case, "sklearn.linear_model.LogisticRegression"),
+    "sacro:worst-case-rf": partial(worst_case, FOREST, "leaked"),
+    "sacro:worst-case-lr": partial(worst_case, LOGISTIC, "leaked"),
+    "sacro:references-rf": partial(worst_case, FOREST, "own"),
+    "sacro:references-lr": partial(worst_case, LOGISTIC, "own"),
     "sacro:lira-offline": partial(lira, "offline", "confidence", False),
     "sacro:lira-offline-fixed": partial(lira, "offline", "confidence", True),
     "sacro:lira-offline-carlini-fixed": partial(lira, "offline-carlini", "confidence", True),

@@ -60,36 +60,44 @@ def test_every_participant_is_inside_and_outside_enough_shadows_for_a_variance(g
     assert (len(groups.shadows()) - counts).min() >= 2
 
 
+def test_targets_are_attacked_with_four_references_and_no_two_with_the_same_four(settings, groups):
+    used = [frozenset(groups.references_of(k).tolist()) for k in range(settings.trainings.targets)]
+    assert {len(each) for each in used} == {settings.trainings.references_a_target}
+    assert len(set(used)) == len(used)
+
+
 def _targets(shift, *, seed):
-    from comparison.statistics import evaluated  # noqa: PLC0415
+    from comparison.statistics import Attacked, evaluated  # noqa: PLC0415
 
     rng = np.random.default_rng(seed)
     people = np.arange(400)
     members = people % 4 == 0
     noise = rng.standard_normal((5, 400))
-    return [evaluated(noise[k] + shift * members, members, people) for k in range(5)]
+    return Attacked([evaluated(noise[k] + shift * members, members, people) for k in range(5)])
 
 
-def test_a_difference_of_rates_is_the_mean_of_the_targets_own_differences(settings):
+@pytest.mark.parametrize("metric", ["auc", "tpr_at_fpr_0.01"])
+def test_a_difference_is_the_mean_of_the_targets_own_differences(settings, metric):
     from comparison.statistics import compare, mean_of  # noqa: PLC0415
 
     strong, weak = _targets(2.0, seed=1), _targets(0.5, seed=1)
-    found = compare(strong, weak, "tpr_at_fpr_0.01", 0.01)
-    expected = mean_of(strong, "tpr_at_fpr_0.01") - mean_of(weak, "tpr_at_fpr_0.01")
-    assert found.value == pytest.approx(expected)
+    found = compare(strong, weak, metric, 0.01)
+    assert found.value == pytest.approx(mean_of(strong.targets, metric) - mean_of(weak.targets, metric))
     assert found.low < found.value < found.high
     assert found.finding == "superior"
+    half = compare(strong, weak, metric, times=0.5)
+    assert half.value == pytest.approx(mean_of(strong.targets, metric) - 0.5 * mean_of(weak.targets, metric))
 
 
 def test_an_attack_is_not_superior_to_itself(settings):
     from comparison.statistics import compare  # noqa: PLC0415
 
     same = _targets(1.0, seed=2)
-    for metric in ("auc", "tpr_at_fpr_0.01"):
-        found = compare(same, same, metric, 0.01)
+    for metric, margin, finding in (("auc", 0.01, "non-inferior"), ("tpr_at_fpr_0.01", 0.0, "not shown")):
+        found = compare(same, same, metric, margin)
         assert found.value == 0.0
         assert found.low <= 0.0 <= found.high
-        assert found.finding in {"non-inferior", "not shown"}
+        assert found.finding == finding
 
 
 def test_the_interval_covers_zero_between_two_equally_good_attacks(settings):
@@ -97,3 +105,42 @@ def test_the_interval_covers_zero_between_two_equally_good_attacks(settings):
 
     found = compare(_targets(1.0, seed=3), _targets(1.0, seed=4), "tpr_at_fpr_0.01", 0.01)
     assert found.low < 0.0 < found.high
+
+
+def _sharing(rng, *, keep):
+    """Return eight targets attacked with the mean of four shared, noisy references, and an attack with none.
+
+    Both have a mean AUC that depends on nothing but the references' luck; ``keep`` keeps the scores without
+    each of them.
+    """
+    from comparison.statistics import Attacked, evaluated  # noqa: PLC0415
+
+    people = np.arange(200)
+    members = people % 2 == 0
+    luck = rng.normal(0.0, 0.6, 4)  # how well each reference helps, the same for all targets
+    noise = rng.standard_normal((8, 200))
+
+    def one(target, used):
+        return evaluated(noise[target] + (1.0 + luck[used].mean()) * members, members, people)
+
+    everyone = np.arange(4)
+    without = {f"references-{k}": {t: one(t, everyone[everyone != k]) for t in range(8)} for k in everyone}
+    return Attacked([one(t, everyone) for t in range(8)], without if keep else {})
+
+
+def test_the_interval_counts_the_luck_of_references_that_the_targets_share(settings):
+    from comparison.statistics import Attacked, compare, evaluated  # noqa: PLC0415
+    from scipy.stats import norm  # noqa: PLC0415
+
+    rng = np.random.default_rng(8)
+    people = np.arange(200)
+    covered = {True: 0, False: 0}
+    plain = [evaluated(np.zeros(200), people % 2 == 0, people) for _ in range(8)]
+    shift = rng.normal(0.0, 0.3, 20_000)  # of the mean of four references
+    truth = norm.cdf((1.0 + shift) / np.sqrt(2.0)).mean() - 0.5
+    for _ in range(40):
+        for keep in covered:
+            found = compare(_sharing(rng, keep=keep), Attacked(plain), "auc")
+            covered[keep] += found.low <= truth <= found.high
+    assert covered[False] < 28  # what ignoring them costs
+    assert covered[True] >= 33
