@@ -59,7 +59,7 @@ def _references(seen: Seen, number: int) -> FloatArray:
 
 
 def _shadows(seen: Seen) -> FloatArray:
-    """Return prediction − age (years) of the shadows on pool and unseen people: models × scans."""
+    """Return prediction − age (years) of the shadows on the pool: models × scans."""
     return _residuals(seen.shadows()) if seen.bench.settings.trainings.shadows else _none(seen)
 
 

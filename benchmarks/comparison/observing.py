@@ -68,7 +68,8 @@ def watches(bench: Bench) -> list[Watch]:
         references = tuple(f"{net}/reference-{k}" for k in range(counts.references))
         shadows = tuple(f"{net}/shadow-{k}" for k in range(counts.shadows))
         for name in targets:
-            plain.append(Watch(network, (f"{net}/{name}",), judged, (PREDICTION,), folder / f"{name}-plain"))
+            unseen = folder / f"{name}-unseen"
+            plain.append(Watch(network, (f"{net}/{name}",), groups.unseen, (PREDICTION,), unseen))
             rich.append(Watch(network, (f"{net}/{name}",), groups.pool, signals, folder / name))
         if references:
             plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
@@ -76,8 +77,11 @@ def watches(bench: Bench) -> list[Watch]:
                 Watch(network, (one,), groups.outside, signals, folder / own_name(one)) for one in references
             ]
         if shadows:
-            plain.append(Watch(network, shadows, judged, (PREDICTION,), folder / "shadows"))
-            rich += [Watch(network, (one,), groups.pool, signals, folder / own_name(one)) for one in shadows]
+            plain.append(Watch(network, shadows, groups.pool, (PREDICTION,), folder / "shadows"))
+            rich += [
+                Watch(network, (one,), groups.own_people(number), signals, folder / own_name(one))
+                for number, one in enumerate(shadows)
+            ]
     return [*plain, *rich]
 
 

@@ -95,6 +95,13 @@ class Groups:
             fraction=trainings.shadow_fraction,
         ).inside
 
+    def own_people(self, shadow: int) -> IntArray:
+        """Return whom a shadow of the pool is attacked on itself: who trained it, and as many others."""
+        inside = self.shadows()[shadow]
+        rng = self.streams.generator(f"shadow-{shadow}/others")
+        others = rng.permutation(np.flatnonzero(~inside))[: inside.sum()]
+        return np.sort(np.concatenate([np.flatnonzero(inside), others]))
+
 
 def read_people(settings: Comparison, folder: Path, real: Path | None) -> Cohort:
     """Return the simulated cohort or that in ``real``, one scan a participant, volumes kept in ``folder``."""

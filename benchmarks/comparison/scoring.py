@@ -2,24 +2,24 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
 
 import numpy as np
 
 from comparison.machines import MACHINES
-from comparison.observing import DONE, opened, own_name, predictions
+from comparison.observing import opened, own_name, predictions
 from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
-from privoxel.arrays import BoolArray, FloatArray
+from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import get_attack
 from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.cohort.base import Cohort
 from privoxel.recipes.target import with_tail
-from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
+from privoxel.signals.table import PREDICTION, LazyArray, SignalTable
 from privoxel.store import atomic_path
 from privoxel.training.loop import load_weights
 
@@ -132,33 +132,26 @@ class Seen:
     level: str
 
     def target(self, number: int) -> SignalTable:
-        """Return the pool as the target gives it: all signals, or predictions where only they are there."""
-        members = self.bench.groups.target(number, 1).members
-        deep = self._folder / f"target-{number}"
-        if (deep / DONE).exists():
-            return self._table(deep.name, self.bench.groups.pool, members)
-        return self._plain(number).select(self.bench.groups.pool).with_membership(members)
+        """Return all signals of the pool as the target gives them."""
+        groups = self.bench.groups
+        return self._table(f"target-{number}", groups.pool, groups.target(number, 1).members)
 
     def unseen(self, number: int) -> SignalTable:
         """Return the people that nobody trained on, as the target gives them."""
-        return self._plain(number).select(np.arange(len(self.bench.groups.pool), self._judged))
-
-    def _plain(self, number: int) -> SignalTable:
-        rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
-        return self._table(f"target-{number}-plain", rows, np.zeros(len(rows), dtype=np.bool_))
+        rows = self.bench.groups.unseen
+        return self._table(f"target-{number}-unseen", rows, np.zeros(len(rows), dtype=np.bool_))
 
     def references(self, number: int, without: int | None = None) -> SignalTable:
         """Return a target's references on pool and unseen people; all are outside of all."""
         kept = [k for k in self.bench.groups.references_of(number) if k != without]
-        return self._models("references", np.zeros((len(kept), self._judged)), kept)
+        rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
+        return self._models("references", rows, np.zeros((len(kept), len(rows))), kept)
 
     def shadows(self, without: int | None = None) -> SignalTable:
-        """Return the shadows on pool and unseen people."""
+        """Return the shadows on the pool."""
         inside = self.bench.groups.shadows()
-        states = np.zeros((len(inside), self._judged))
-        states[:, : inside.shape[1]] = inside
         kept = [k for k in range(len(inside)) if k != without]
-        return self._models("shadows", states[kept], kept)
+        return self._models("shadows", self.bench.groups.pool, inside[kept], kept)
 
     def own_people(self, reference: int) -> SignalTable:
         """Return a reference on the people outside the pool, half of whom trained it."""
@@ -170,28 +163,26 @@ class Seen:
         """Return the target's first reference on its own people, or a shadow of its own on the pool."""
         if group == "shadow-outside":
             return self.own_people(int(self.bench.groups.references_of(number)[0]))
-        inside = self.bench.groups.shadows()
-        shadow = number % len(inside)
-        return self._table(own_name(f"shadow-{shadow}"), self.bench.groups.pool, inside[shadow])
+        shadow = number % self.bench.settings.trainings.shadows
+        rows = self.bench.groups.own_people(shadow)
+        return self._table(own_name(f"shadow-{shadow}"), rows, self.bench.groups.shadows()[shadow, rows])
 
     @property
     def _folder(self) -> Path:
         return self.bench.output / "signals" / self.network.model.name
 
-    @property
-    def _judged(self) -> int:
-        return len(self.bench.groups.pool) + len(self.bench.groups.unseen)
-
     def _table(self, name: str, rows: FloatArray, members: BoolArray) -> SignalTable:
         return opened(self._folder / name, self.level, self._cohort(rows).covariates, members)
 
-    def _models(self, name: str, inside: FloatArray, kept: Sequence[int]) -> SignalTable:
+    def _models(self, name: str, rows: IntArray, inside: FloatArray, kept: Sequence[int]) -> SignalTable:
         values = predictions(self._folder / name, self.level)[kept]
-        groups = self.bench.groups
-        covariates = self._cohort(np.concatenate([groups.pool, groups.unseen])).covariates
-        models = tuple(f"{name}-{k}" for k in range(len(values)))
+        models = tuple(f"{name}-{k}" for k in kept)
         return SignalTable(
-            covariates, models, ("last",), inside.astype(np.int8), {PREDICTION: LazyArray(values[:, None])}
+            self._cohort(rows).covariates,
+            models,
+            ("last",),
+            inside.astype(np.int8),
+            {PREDICTION: LazyArray(values[:, None])},
         )
 
     def _cohort(self, rows: FloatArray) -> Cohort:
@@ -248,7 +239,7 @@ def _score_cell(
             continue
         if table.missing(getattr(one.attack, "requires", ())):
             continue
-        rng = bench.groups.streams.child(cell.name).generator(one.name)
+        rng = bench.groups.streams.child(cell.name).generator(one.name.partition(WITHOUT)[0])
         began = time.perf_counter()
         attack = _with_tail(one.attack, cell, bench)
         fresh[one.name] = np.asarray(attack.score(judged, knowledge, rng).scores)
@@ -261,13 +252,10 @@ def _knowledge(one: Asked, leaked: SignalTable | None, seen: Seen, cell: Cell) -
         return Knowledge(leaked=leaked)
     if needs_one_shadow(one.attack):
         return Knowledge(models=seen.one_shadow(one.group, cell.number))
-    if one.group == "references":
-        models = seen.references(cell.number, one.without)
-    else:
-        models = seen.shadows(one.without)
-    unseen = seen.unseen(cell.number)
-    hidden = np.full_like(unseen.membership, Membership.NON_MEMBER)
-    return Knowledge(leaked=leaked, models=models, population=replace(unseen, membership=hidden))
+    if one.group == "shadows":
+        return Knowledge(leaked=leaked, models=seen.shadows(one.without))
+    models, unseen = seen.references(cell.number, one.without), seen.unseen(cell.number)
+    return Knowledge(leaked=leaked, models=models, population=unseen)
 
 
 def _with_tail(attack: Attack, cell: Cell, bench: Bench) -> Attack:
