@@ -132,4 +132,5 @@ ATTACKS = (
     Lira("lira-online", "LiRA on the signed residual, online", online=True),
     Lira("lira-online-scan", "LiRA, online, variance of each scan", online=True, variance="scan"),
     OFFLINE,
+    Lira("lira-offline-scan", "LiRA, offline, variance of each scan", online=False, variance="scan"),
 )
