@@ -12,7 +12,7 @@ from privoxel.attacks.difficulty import Difficulty
 from privoxel.attacks.likelihoods import Likelihood, log_likelihood, residual_scale
 from privoxel.attacks.lira import Lira
 from privoxel.attacks.paper import PREDICTION_LABEL
-from privoxel.attacks.references import Centring, references_of
+from privoxel.attacks.references import references_of
 from privoxel.attacks.rmia import Rmia
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.errors import SignalError
@@ -237,35 +237,6 @@ def test_scans_without_enough_references_are_counted_and_named():
     for attack in (ONLINE, Base(online=True)):
         with pytest.raises(SignalError, match="at least 1 IN references"):
             scores(attack, split.target, outside)
-
-
-@pytest.mark.parametrize("attack", [Rmia(), Base(), Difficulty(), AttackR(), OFFLINE])
-def test_centring_undoes_an_offset_of_any_model(attack):
-    split, knowledge = a_case(models=8)
-    centred = replace(attack, centre=Centring.NON_MEMBERS)
-    before = scores(centred, split.target, knowledge)
-    shift = np.linspace(-9.0, 7.0, 8)
-    models = knowledge.models
-    residuals = np.stack([models.error(model=k) for k in range(8)]) + shift[:, None]
-    moved = replace(knowledge, models=with_residuals(models, residuals))
-    np.testing.assert_allclose(scores(centred, split.target, moved), before, rtol=1e-3, atol=1e-4)
-
-
-def test_the_centre_is_the_median_residual_of_non_members():
-    split, knowledge = a_case()
-    references = references_of(Difficulty(), split.target, knowledge, Centring.NON_MEMBERS)
-    leaked = split.leaked
-    assert references.offset == np.median(leaked.error()[~leaked.is_member()])
-    out = knowledge.models.membership[2] == 0
-    assert references.offsets[2] == np.median(knowledge.models.error(model=2)[out])
-
-
-def test_with_nothing_leaked_nobody_is_centred_and_the_notes_say_so():
-    split, knowledge = a_case()
-    alone = Knowledge(models=knowledge.models)
-    found = replace(Difficulty(), centre=Centring.NON_MEMBERS).score(split.target, alone, RNG)
-    np.testing.assert_array_equal(found.scores, scores(Difficulty(), split.target, alone))
-    assert found.notes == ("centre=none (nothing leaked)", "threshold=median of the evaluated scans")
 
 
 def test_rmia_takes_a_population_and_then_needs_nobody_leaked():

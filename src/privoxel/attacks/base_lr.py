@@ -16,7 +16,6 @@ from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.likelihoods import Likelihood, log_likelihood, log_mean_exp, residual_scale
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -39,7 +38,6 @@ class Base(OnReferences):
     likelihood: Likelihood = Likelihood.GAUSSIAN
     online: bool = False
     offline_factor: float = 0.33
-    centre: Centring = Centring.NONE
 
     source = "Lassila et al. 2025 (BASE), as in LeakPro's base.py; Gaussian likelihood of the residual ours"
 
@@ -59,7 +57,7 @@ class Base(OnReferences):
         Raises:
             SignalError: if references, a signal, or a reference of a scan are missing.
         """
-        return scored_by(self, target, knowledge, self._scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, self._scorer)
 
     def _scorer(self, references: References) -> Scorer:
         scale, said = residual_scale(references)

@@ -21,7 +21,6 @@ from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored, leaked_table
 from privoxel.attacks.likelihoods import Likelihood, LogRatio, residual_scale
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -44,7 +43,6 @@ class Rmia(OnReferences):
     online: bool = False
     a: float = 0.3
     gamma: float = 1.0
-    centre: Centring = Centring.NONE
 
     needs_leaked = True
     source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
@@ -73,7 +71,7 @@ class Rmia(OnReferences):
         def scorer(references: References) -> Scorer:
             return self._scorer(references, population)
 
-        return scored_by(self, target, knowledge, scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, scorer)
 
     def _scorer(self, references: References, population: SignalTable) -> Scorer:
         scale, said = residual_scale(references)
