@@ -25,7 +25,10 @@ SHIFT = 5.0
 BATCH = 10
 BEST_TARGETS = 40
 """Targets on which the best of many is chosen, which takes longer than all quick attacks."""
-MEDIUM = ("error-forest", "tube", "quantile", "quantile-gaussian", "quantile-activation")
+MEDIUM = (
+    "error-forest", "tube", "quantile", "quantile-gaussian", "quantile-activation",
+    "quantile-gaussian-activation", "centred-quantile",
+)  # fmt: skip
 SLOW = (
     "default", "default-black-box", "stacked", "activation", "gradient-magnitude", "gradient-conv1",
     "gradient-output", "gradient-conv6", "prediction-label", "combined", "shadow-prediction-label",

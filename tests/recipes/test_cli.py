@@ -16,6 +16,7 @@ from privoxel.attacks.base import needs_models
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.recipes import audit
+from privoxel.recipes.plan import VOLUMETRIC_ONLY
 from tests.recipes.commands import call
 
 HERE = Path(__file__).parent
@@ -79,7 +80,7 @@ def test_every_attack_and_control_is_reported(results):
     volumetric, slices = results.targets
     alone = [name for name, attack in ATTACKS.items() if not needs_models(attack)]
     assert [attack.name for attack in volumetric.attacks] == alone
-    assert {attack.name for attack in slices.attacks} == set(alone) - {"activation", "quantile-activation"}
+    assert {attack.name for attack in slices.attacks} == set(alone) - VOLUMETRIC_ONLY
     for target in results.targets:
         assert {c.name for c in target.controls} == {
             "covariates_only",

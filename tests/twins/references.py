@@ -38,12 +38,16 @@ def lira_online(target, residuals, membership, *, own_variance=False):
     return scores
 
 
-def lira_offline(target, residuals, membership):
+def lira_offline(target, residuals, membership, *, own_variance=False):
     s_out = pooled_sd(residuals, membership, outs)
     scores = []
     for scan, r in enumerate(target):
-        mean = np.mean(outs(residuals, membership, scan))
-        scores.append(math.log(norm.sf(abs(r), mean, s_out) + norm.cdf(-abs(r), mean, s_out)))
+        outside = outs(residuals, membership, scan)
+        mean = np.mean(outside)
+        if own_variance:
+            s_out = np.std(outside, ddof=1)
+        tails = norm.logsf(abs(r), mean, s_out), norm.logcdf(-abs(r), mean, s_out)
+        scores.append(max(tails) + math.log1p(math.exp(min(tails) - max(tails))))
     return scores
 
 
@@ -52,31 +56,53 @@ def marginal(references, scale, a):
     return 0.5 * ((1 + a) * mean + (1 - a))
 
 
+def marginal_online(inside, outside, scale):
+    means = [sum(math.exp(-(k**2) / (2 * scale**2)) for k in kind) / len(kind) for kind in (inside, outside)]
+    return (means[0] + means[1]) / 2
+
+
 def ratio(r, references, scale, a):
     return math.exp(-(r**2) / (2 * scale**2)) / marginal(references, scale, a)
 
 
-def rmia(target, population, *, residuals, membership, population_rows, target_rows, a):
-    """Return for each scan the number of population scans it is not below (double loop)."""
+def rmia(target, population, *, residuals, membership, population_rows, target_rows, a=None):
+    """Return for each scan the number of population scans it is not below (double loop); online without a."""
     scale = pooled_sd(residuals, membership, outs)
+
+    def ratio_of(r, row):
+        inside, outside = ins(residuals, membership, row), outs(residuals, membership, row)
+        if a is None:
+            return math.exp(-(r**2) / (2 * scale**2)) / marginal_online(inside, outside, scale)
+        return ratio(r, outside, scale, a)
+
     counts = []
     for row, r in zip(target_rows, target, strict=True):
-        mine = ratio(r, outs(residuals, membership, row), scale, a)
         count = 0
         for other, z in zip(population_rows, population, strict=True):
-            theirs = ratio(z, outs(residuals, membership, other), scale, a)
-            count += mine / theirs >= 1.0
+            count += ratio_of(r, row) / ratio_of(z, other) >= 1.0
         counts.append(count)
     return counts
 
 
-def base(target, residuals, membership):
+def base(target, residuals, membership, *, factor=0.33):
+    """Return LeakPro's offline score: the log-confidence minus 0.33 times the threshold."""
     scale = pooled_sd(residuals, membership, outs)
     scores = []
     for scan, r in enumerate(target):
         losses = [v**2 / (2 * scale**2) for v in outs(residuals, membership, scan)]
-        mean = sum(math.exp(-loss) for loss in losses) / len(losses)
-        scores.append(-(r**2) / (2 * scale**2) - math.log(mean))
+        threshold = math.log(sum(math.exp(-loss) for loss in losses) / len(losses))
+        scores.append(-(r**2) / (2 * scale**2) - factor * threshold)
+    return scores
+
+
+def base_online(target, residuals, membership):
+    """Return LeakPro's online score: the threshold is over IN and OUT models, and counts in full."""
+    scale = pooled_sd(residuals, membership, outs)
+    scores = []
+    for scan, r in enumerate(target):
+        known = ins(residuals, membership, scan) + outs(residuals, membership, scan)
+        threshold = math.log(sum(math.exp(-(v**2) / (2 * scale**2)) for v in known) / len(known))
+        scores.append(-(r**2) / (2 * scale**2) - threshold)
     return scores
 
 

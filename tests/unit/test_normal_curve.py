@@ -3,9 +3,17 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import norm, truncnorm
 
-from privoxel.attacks.normal_curve import FLOOR, PRIOR, NormalCurve, fit_normal_curve
+from privoxel.attacks.normal_curve import (
+    FLOOR,
+    PRIOR,
+    Normal,
+    NormalCurve,
+    fit_normal_curve,
+    log_ratio,
+    mean_below_zero,
+)
 
 
 def age_and_more(rng, n):
@@ -14,9 +22,9 @@ def age_and_more(rng, n):
 
 
 def test_the_log_density_is_that_of_a_normal_at_the_scans_values():
-    curve = NormalCurve(np.array([0.5, -0.3, 0.2]), np.array([0.7, 0.4]))
+    curve = NormalCurve(np.array([0.5, -0.3, 0.2]), np.array([0.7, 0.4]), 40)
     errors, z = np.array([1.0, -2.0, 0.3]), np.array([-1.2, 0.0, 0.9])
-    densities = curve.log_density(errors, np.column_stack([z, z**2 - 1]), z[:, None])
+    densities = curve.at(np.column_stack([z, z**2 - 1]), z[:, None]).log_density(errors)
     for found, r, age in zip(densities, errors, z, strict=True):
         centre = 0.5 - 0.3 * age + 0.2 * (age * age - 1)
         sd = math.exp((0.7 + 0.4 * age) / 2)
@@ -52,4 +60,26 @@ def test_a_mean_and_a_spread_that_follow_given_values_are_found(rng):
 def test_errors_that_are_all_the_same_give_a_finite_density():
     z = np.linspace(-1, 1, 9)[:, None]
     curve = fit_normal_curve(np.full(9, 0.25), z, z)
-    assert np.isfinite(curve.log_density(np.array([0.25, 5.0]), z[:2], z[:2])).all()
+    assert np.isfinite(curve.at(z[:2], z[:2]).log_density(np.array([0.25, 5.0]))).all()
+
+
+@pytest.mark.parametrize("centre", [-30.0, -4.0, -0.5, 0.0, 0.7, 3.0, 20.0])
+def test_the_mean_below_zero_is_that_of_a_truncated_normal(centre):
+    expected = truncnorm.mean(-np.inf, -centre, loc=centre)
+    assert mean_below_zero(np.array([centre]))[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_estimated_log_variance_far_below_that_of_others_stays_as_it_is():
+    errors, mean = np.array([-3.0, 0.1, 2.0]), np.zeros(3)
+    members, others = Normal(mean, mean, 100), Normal(mean + 0.2, mean + 2.0, 100)
+    plain = members.log_density(errors) - others.log_density(errors)
+    np.testing.assert_allclose(log_ratio(errors, members, others), plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("excess", [-0.1, 0.0, 0.8])
+def test_gross_errors_are_no_members_whatever_the_estimated_variances(excess):
+    errors = np.array([-25.0, 0.0, 25.0])
+    others = Normal(np.zeros(3), np.full(3, np.log(16.0)), 25)
+    members = Normal(np.full(3, 0.5), others.log_variance + excess, 25)
+    scores = log_ratio(errors, members, others)
+    assert scores[1] > max(scores[0], scores[2]) + 1.0

@@ -12,7 +12,7 @@ from privoxel.attacks.difficulty import Difficulty
 from privoxel.attacks.likelihoods import Likelihood, log_likelihood, residual_scale
 from privoxel.attacks.lira import Lira
 from privoxel.attacks.paper import PREDICTION_LABEL
-from privoxel.attacks.references import Centring, references_of
+from privoxel.attacks.references import references_of
 from privoxel.attacks.rmia import Rmia
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.errors import SignalError
@@ -24,6 +24,7 @@ RNG = np.random.default_rng(0)
 ONLINE = Lira("online", "", online=True)
 OFFLINE = Lira("offline", "", online=False)
 OWN_VARIANCE = Lira("own", "", online=True, variance="scan")
+OFFLINE_SCAN = Lira("offline-scan", "", online=False, variance="scan")
 OFFLINE_KINDS = [AttackR(), Difficulty(), OFFLINE, Rmia(), Base(), Base(likelihood=Likelihood.STUDENT)]
 
 
@@ -60,7 +61,10 @@ def on(table, models):
         (ONLINE, twin.lira_online),
         (OWN_VARIANCE, lambda *case: twin.lira_online(*case, own_variance=True)),
         (OFFLINE, twin.lira_offline),
+        (OFFLINE_SCAN, lambda *case: twin.lira_offline(*case, own_variance=True)),
         (Base(), twin.base),
+        (Base(offline_factor=0.8), lambda *case: twin.base(*case, factor=0.8)),
+        (Base(online=True), twin.base_online),
     ],
 )
 def test_scores_are_those_of_the_loop_over_scans_and_models(attack, slow):
@@ -88,6 +92,36 @@ def test_rmia_counts_the_population_scans_of_the_double_loop(a):
     )
     found = scores(Rmia(a=a), split.target, knowledge)
     assert np.floor(found * (len(z) + 1)).astype(int).tolist() == expected
+
+
+def test_online_rmia_judges_population_scans_by_inside_and_outside_references_too():
+    split, knowledge = a_case()
+    target, residuals, membership, rows = numbers(split.target, knowledge.models)
+    z, *_, z_rows = numbers(split.leaked.select(~split.leaked.is_member()), knowledge.models)
+    found = np.floor(scores(Rmia(online=True), split.target, knowledge) * (len(z) + 1)).astype(int).tolist()
+    case = {
+        "residuals": residuals,
+        "membership": membership,
+        "population_rows": z_rows,
+        "target_rows": rows,
+    }
+    assert found == twin.rmia(target, z, **case)
+    assert found != twin.rmia(target, z, a=0.3, **case)
+
+
+def test_online_rmia_leaves_out_population_scans_that_no_reference_was_trained_on():
+    split, knowledge = a_case()
+    z = split.leaked.select(~split.leaked.is_member())
+    states = knowledge.models.membership.copy()
+    unseen = [knowledge.models.scans.index(scan) for scan in z.scans]
+    states[:, unseen[:4]] = 0
+    models = replace(knowledge.models, membership=states)
+    online = Rmia(online=True)
+    some = scores(online, split.target, Knowledge(models=models, population=z))
+    rest = scores(online, split.target, Knowledge(models=models, population=z.select(np.arange(len(z)) >= 4)))
+    np.testing.assert_array_equal(some, rest)
+    with pytest.raises(SignalError, match="inside some references and outside others, got 4 that are not"):
+        scores(online, split.target, Knowledge(models=models, population=z.select(np.arange(4))))
 
 
 def test_attack_r_and_difficulty_are_a_rank_and_a_difference_in_years():
@@ -200,37 +234,9 @@ def test_scans_without_enough_references_are_counted_and_named():
         ):
             scores(attack, split.target, replace(knowledge, models=models))
     outside = replace(knowledge, models=make_references(knowledge.models, models=5, inside=False))
-    with pytest.raises(SignalError, match="at least 1 IN references"):
-        scores(ONLINE, split.target, outside)
-
-
-@pytest.mark.parametrize("attack", [Rmia(), Base(), Difficulty(), AttackR(), OFFLINE])
-def test_centring_undoes_an_offset_of_any_model(attack):
-    split, knowledge = a_case(models=8)
-    centred = replace(attack, centre=Centring.NON_MEMBERS)
-    before = scores(centred, split.target, knowledge)
-    shift = np.linspace(-9.0, 7.0, 8)
-    models = knowledge.models
-    residuals = np.stack([models.error(model=k) for k in range(8)]) + shift[:, None]
-    moved = replace(knowledge, models=with_residuals(models, residuals))
-    np.testing.assert_allclose(scores(centred, split.target, moved), before, rtol=1e-3, atol=1e-4)
-
-
-def test_the_centre_is_the_median_residual_of_non_members():
-    split, knowledge = a_case()
-    references = references_of(Difficulty(), split.target, knowledge, Centring.NON_MEMBERS)
-    leaked = split.leaked
-    assert references.offset == np.median(leaked.error()[~leaked.is_member()])
-    out = knowledge.models.membership[2] == 0
-    assert references.offsets[2] == np.median(knowledge.models.error(model=2)[out])
-
-
-def test_with_nothing_leaked_nobody_is_centred_and_the_notes_say_so():
-    split, knowledge = a_case()
-    alone = Knowledge(models=knowledge.models)
-    found = replace(Difficulty(), centre=Centring.NON_MEMBERS).score(split.target, alone, RNG)
-    np.testing.assert_array_equal(found.scores, scores(Difficulty(), split.target, alone))
-    assert found.notes == ("centre=none (nothing leaked)", "threshold=median of the evaluated scans")
+    for attack in (ONLINE, Base(online=True)):
+        with pytest.raises(SignalError, match="at least 1 IN references"):
+            scores(attack, split.target, outside)
 
 
 def test_rmia_takes_a_population_and_then_needs_nobody_leaked():
@@ -294,10 +300,11 @@ def test_what_is_common_to_all_models_on_a_scan_is_not_part_of_the_scale():
     assert scales[0].years == pytest.approx(scales[1].years, rel=1e-5)  # stored in float32
 
 
-def test_with_slope_one_rmia_ranks_as_base_does():
+def test_with_slope_one_rmia_ranks_as_base_with_factor_one_does():
     split, knowledge = a_case()
     one = scores(Rmia(a=1.0), split.target, knowledge)
-    assert spearmanr(one, scores(Base(), split.target, knowledge)).statistic > 1 - 1e-12
+    base = scores(Base(offline_factor=1.0), split.target, knowledge)
+    assert spearmanr(one, base).statistic > 1 - 1e-12
 
 
 def test_likelihoods_are_one_at_zero_and_the_student_has_the_heavier_tail():

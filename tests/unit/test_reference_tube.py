@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from privoxel.attacks.base import Knowledge
 from privoxel.attacks.difficulty import Difficulty
-from privoxel.attacks.normal_curve import fit_normal_curve
+from privoxel.attacks.normal_curve import fit_normal_curve, mean_below_zero
 from privoxel.attacks.reference_tube import FLOOR, REFERENCE_TUBE
 from privoxel.attacks.rmia import Rmia
 from privoxel.attacks.tube import TUBE
@@ -68,15 +68,26 @@ def test_scores_are_log_ratios_of_normals_fitted_to_each_class_scan_by_scan():
         m, d = (rows[:, 2] - means[1]) / sds[1], (rows[:, 3] - means[2]) / sds[2]
         return np.column_stack([z, z**2 - 1, m]), np.column_stack([z, d])
 
-    expected = np.zeros(len(unknown))
-    for state, sign, slope in ((True, 1, 0.0), (False, -1, 1.0)):
+    curves = []
+    for state, slope in ((True, 0.0), (False, 1.0)):
         fit = known[members == state]
-        curve = fit_normal_curve(fit[:, 0] - slope * fit[:, 2], *bases(fit))
-        basis, spread = bases(unknown)
-        for row in range(len(unknown)):
-            centre = curve.mean[0] + sum(curve.mean[1:] * basis[row]) + slope * unknown[row, 2]
-            log_variance = curve.log_variance[0] + sum(curve.log_variance[1:] * spread[row])
-            expected[row] += sign * norm.logpdf(unknown[row, 0], centre, math.exp(log_variance / 2))
+        curves.append(fit_normal_curve(fit[:, 0] - slope * fit[:, 2], *bases(fit)))
+    basis, spread = bases(unknown)
+    expected = []
+    for row, (error, _, mean_of_references, _) in enumerate(unknown):
+        centre, v = zip(
+            *(
+                (c.mean[0] + c.mean[1:] @ basis[row], c.log_variance[0] + c.log_variance[1:] @ spread[row])
+                for c in curves
+            ),
+            strict=True,
+        )
+        step = math.sqrt(2 / 20 + 2 / 20)
+        inside = v[1] + step * mean_below_zero((v[0] - v[1]) / step)
+        expected.append(
+            norm.logpdf(error, centre[0], math.exp(inside / 2))
+            - norm.logpdf(error, centre[1] + mean_of_references, math.exp(v[1] / 2))
+        )
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -99,6 +110,21 @@ def test_references_that_know_nothing_cost_little():
         split = leak(table, per_class=50, seed=seed)
         losses.append(auc(TUBE, split) - auc(REFERENCE_TUBE, split, noise))
     assert np.mean(losses) < 0.02
+
+
+def test_gross_errors_are_no_members_though_the_leaked_ones_look_wide():
+    tops = []
+    for seed in range(12):
+        table = make_table(members=150, non_members=151, gap=0.3, seed=seed)
+        split = leak(table, per_class=25, seed=seed)
+        gross = split.target.error()
+        gross[:2] = 25.0, -25.0
+        models = make_references(table, models=4, seed=seed)
+        scores = REFERENCE_TUBE.score(
+            with_errors(split.target, gross), Knowledge(split.leaked, models), np.random.default_rng(0)
+        ).scores
+        tops.append((scores[:2] > np.quantile(scores, 0.95)).any())
+    assert sum(tops) == 0
 
 
 def test_a_scan_that_every_reference_was_trained_on_is_an_error():

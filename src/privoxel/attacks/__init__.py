@@ -25,6 +25,7 @@ from privoxel.attacks import (
     paper,
     population,
     quantile,
+    recentred,
     reference_tube,
     rmia,
     shadow_transfer,
@@ -52,6 +53,11 @@ _SHADOW: tuple[Attack, ...] = (
         distilled.Distilled(attack)
         for attack in (*difficulty.ATTACKS, *attack_r.ATTACKS, lira.OFFLINE, rmia.RMIA)
     ),
+    *(
+        recentred.Recentred(attack, curve)
+        for curve in (False, True)
+        for attack in (rmia.RMIA, lira.OFFLINE, lira.ONLINE)
+    ),
 )
 _ATTACKS: tuple[Attack, ...] = (
     *threshold.ATTACKS,
@@ -62,6 +68,7 @@ _ATTACKS: tuple[Attack, ...] = (
     *svm.ATTACKS,
     *population.ATTACKS,
     *quantile.ATTACKS,
+    recentred.Recentred(quantile.QUANTILE),
     *stacked.ATTACKS,
     *influence.ATTACKS,
     *inverse_hessian.ATTACKS,

@@ -13,7 +13,6 @@ import numpy as np
 from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -31,7 +30,6 @@ class AttackR(OnReferences):
 
     name: str = "attack-r"
     title: str = "Attack-R (rank among references)"
-    centre: Centring = Centring.NONE
 
     source = "Ye et al. 2022 (CCS), attack R (reference models); on the absolute residual"
 
@@ -46,7 +44,7 @@ class AttackR(OnReferences):
         Raises:
             SignalError: if references, a signal, or an OUT reference of a scan are missing.
         """
-        return scored_by(self, target, knowledge, _ranks, centring=self.centre)
+        return scored_by(self, target, knowledge, _ranks)
 
 
 def _ranks(references: References) -> Scorer:

@@ -1,8 +1,10 @@
 """BASE: the target's log-likelihood of the age against the mean likelihood of the references.
 
-score = −l(x) − log mean_k exp(−l_k(x)), where l = −log p up to a constant that cancels; p is a Gaussian (or
-Student) density of the residual with one scale, the SD of OUT residuals within scans (``residual_scale``).
-Offline the mean is over OUT references, online over all that are IN or OUT.
+Online, with references IN and OUT, score = −l(x) − log mean_k exp(−l_k(x)), where l = −log p and p is a
+Gaussian (or Student) density of the residual with one scale, the SD of OUT residuals within scans
+(``residual_scale``). Offline the mean is over OUT references alone, which say too little for a member, and
+its logarithm counts 0.33 times (LeakPro's ``offline_scale_factor``). So that this has a meaning, densities
+are relative to their peak, p ≤ 1 (``log_likelihood``), as the probabilities of a classifier are.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.likelihoods import Likelihood, log_likelihood, log_mean_exp, residual_scale
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -27,15 +28,23 @@ from privoxel.signals.table import SignalTable
 @final
 @dataclass(frozen=True)
 class Base(OnReferences):
-    """Log-ratio of the target's likelihood to the mean likelihood of the references (nats)."""
+    """Log-ratio of the target's likelihood to the mean likelihood of the references (nats).
+
+    ``offline_factor`` multiplies the logarithm of that mean where no IN reference is in it.
+    """
 
     name: str = "base"
     title: str = "BASE (log-sum-exp ratio)"
     likelihood: Likelihood = Likelihood.GAUSSIAN
     online: bool = False
-    centre: Centring = Centring.NONE
+    offline_factor: float = 0.33
 
-    source = "Lassila et al. 2025 (BASE), as implemented in LeakPro; Gaussian likelihood of the residual ours"
+    source = "Lassila et al. 2025 (BASE), as in LeakPro's base.py; Gaussian likelihood of the residual ours"
+
+    @property
+    def fewest(self) -> tuple[int, int]:
+        """References that every scan needs, IN and OUT."""
+        return (1, 1) if self.online else (0, 1)
 
     def score(
         self,
@@ -48,19 +57,26 @@ class Base(OnReferences):
         Raises:
             SignalError: if references, a signal, or a reference of a scan are missing.
         """
-        return scored_by(self, target, knowledge, self._scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, self._scorer)
 
     def _scorer(self, references: References) -> Scorer:
         scale, said = residual_scale(references)
 
         def ratios(scans: SignalTable) -> FloatArray:
             seen = references.compare(scans)
-            used = seen.outside | seen.inside if self.online else seen.outside
-            enough(self.name, used, 1, "IN or OUT" if self.online else "OUT", of=scans)
-            mean = log_mean_exp(log_likelihood(seen.models, scale, self.likelihood), used)
-            return log_likelihood(seen.target, scale, self.likelihood) - mean
+            enough(self.name, seen.outside, 1, "OUT", of=scans)
+            here = log_likelihood(seen.target, scale, self.likelihood)
+            there = log_likelihood(seen.models, scale, self.likelihood)
+            if not self.online:
+                return here - self.offline_factor * log_mean_exp(there, seen.outside)
+            enough(self.name, seen.inside, 1, "IN", of=scans)
+            return here - log_mean_exp(there, seen.outside | seen.inside)
 
         return Scorer(ratios, said)
 
 
-ATTACKS = (Base(), Base("base-student", "BASE (Student likelihood)", Likelihood.STUDENT))
+ATTACKS = (
+    Base(),
+    Base("base-student", "BASE (Student likelihood)", Likelihood.STUDENT),
+    Base("base-online", "BASE, online", online=True),
+)

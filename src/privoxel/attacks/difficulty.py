@@ -11,7 +11,6 @@ import numpy as np
 from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -29,7 +28,6 @@ class Difficulty(OnReferences):
 
     name: str = "difficulty"
     title: str = "|error| calibrated by difficulty"
-    centre: Centring = Centring.NONE
 
     source = "Watson et al. 2022 (ICLR), calibrated score; on the absolute residual"
 
@@ -44,7 +42,7 @@ class Difficulty(OnReferences):
         Raises:
             SignalError: if references, a signal, or an OUT reference of a scan are missing.
         """
-        return scored_by(self, target, knowledge, _gains, centring=self.centre)
+        return scored_by(self, target, knowledge, _gains)
 
 
 def _gains(references: References) -> Scorer:

@@ -19,7 +19,7 @@ import numpy as np
 from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.likelihoods import Likelihood, LogRatio, residual_scale
-from privoxel.attacks.references import Centring, OnReferences, References, Scorer, scored_by
+from privoxel.attacks.references import OnReferences, References, Scorer, scored_by
 from privoxel.signals.table import SignalTable
 
 NO_POPULATION = "divergence=none (no population; ranks do not depend on it)"
@@ -37,7 +37,6 @@ class InfoRmia(OnReferences):
     title: str = "InfoRMIA"
     likelihood: Likelihood = Likelihood.GAUSSIAN
     a: float = 0.3
-    centre: Centring = Centring.NONE
 
     source = "Tao & Shokri 2026 (ICLR, arXiv 2510.05582), its test statistic; Gaussian likelihood ours"
 
@@ -59,7 +58,7 @@ class InfoRmia(OnReferences):
         def scorer(references: References) -> Scorer:
             return self._scorer(references, population)
 
-        return scored_by(self, target, knowledge, scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, scorer)
 
     def _scorer(self, references: References, population: SignalTable | None) -> Scorer:
         scale, said = residual_scale(references)

@@ -100,50 +100,56 @@ class LogRatio:
 
     p(x | model) is a density of the residual of one ``scale``. Offline p(x) = ½((1 + a)·mean_OUT p(x | k) +
     1 − a), the paper's linear guess at what models with x would say; online it is half the mean over IN and
-    half the mean over OUT references.
+    half the mean over OUT references. One p(x) serves all scans, those of the population too.
     """
 
     references: References
     scale: float
     likelihood: Likelihood
     a: float
+    online: bool = False
 
-    def __call__(self, scans: SignalTable, *, online: bool = False) -> FloatArray:
+    def __call__(self, scans: SignalTable) -> FloatArray:
         """Return the log-ratio of each scan.
 
         Raises:
             SignalError: if a scan has no reference of a kind that is needed.
         """
         seen = self.references.compare(scans)
-        return log_likelihood(seen.target, self.scale, self.likelihood) - self._log_marginal(
-            seen, scans, online
-        )
+        return log_likelihood(seen.target, self.scale, self.likelihood) - self._log_marginal(seen, scans)
 
     def log_marginal(self, scans: SignalTable) -> FloatArray:
-        """Return the offline log p(x) of each scan."""
-        return self._log_marginal(self.references.compare(scans), scans, online=False)
+        """Return log p(x) of each scan."""
+        return self._log_marginal(self.references.compare(scans), scans)
 
     def usable(self, population: SignalTable) -> SignalTable:
-        """Return the population scans that some reference left out.
+        """Return the population scans that some reference left out; online, that another was trained on, too.
 
         Raises:
             SignalError: if there is none.
         """
-        usable = np.asarray(self.references.compare(population).outside.any(axis=0))
+        seen = self.references.compare(population)
+        usable = seen.outside.any(axis=0)
+        if self.online:
+            usable = usable & seen.inside.any(axis=0)
         if not usable.any():
+            wanted, why = (
+                ("inside some references and outside others", "that are not")
+                if self.online
+                else ("outside some reference", "that all references were trained on")
+            )
             raise SignalError(
-                f"Attack {self.references.name} needs population scans outside some reference, got "
-                f"{usable.size} that all references were trained on. Give other population scans, or leak "
-                "non-members."
+                f"Attack {self.references.name} needs population scans {wanted}, got {usable.size} {why}. "
+                "Give other population scans, or leak non-members."
             )
         return population.select(usable)
 
-    def _log_marginal(self, seen: Compared, scans: SignalTable, online: bool) -> FloatArray:
+    def _log_marginal(self, seen: Compared, scans: SignalTable) -> FloatArray:
         name = self.references.name
         enough(name, seen.outside, 1, "OUT", of=scans)
         there = log_likelihood(seen.models, self.scale, self.likelihood)
         outside = log_mean_exp(there, seen.outside)
-        if online:
+        if self.online:
             enough(name, seen.inside, 1, "IN", of=scans)
             return np.asarray(np.logaddexp(log_mean_exp(there, seen.inside), outside) - np.log(2.0))
         return np.asarray(np.log(((1.0 + self.a) * np.exp(outside) + (1.0 - self.a)) / 2.0))

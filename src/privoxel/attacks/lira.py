@@ -19,7 +19,6 @@ from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks.base import Knowledge, Scored
 from privoxel.attacks.likelihoods import pooled_sd
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -63,7 +62,6 @@ class Lira(OnReferences):
     title: str
     online: bool
     variance: Variance = "global"
-    centre: Centring = Centring.NONE
 
     source = "Carlini et al. 2022 (S&P), algorithm 1 and its offline variant; on the signed residual"
 
@@ -83,7 +81,7 @@ class Lira(OnReferences):
         Raises:
             SignalError: if references, a signal, or references of a kind are missing.
         """
-        return scored_by(self, target, knowledge, self._scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, self._scorer)
 
     def _scorer(self, references: References) -> Scorer:
         return Scorer(lambda scans: self._ratios(references, scans))
@@ -127,9 +125,11 @@ def _pooled_sd(
 
 
 OFFLINE = Lira("lira-offline", "LiRA on the signed residual, offline", online=False)
+ONLINE = Lira("lira-online", "LiRA on the signed residual, online", online=True)
 
 ATTACKS = (
-    Lira("lira-online", "LiRA on the signed residual, online", online=True),
+    ONLINE,
     Lira("lira-online-scan", "LiRA, online, variance of each scan", online=True, variance="scan"),
     OFFLINE,
+    Lira("lira-offline-scan", "LiRA, offline, variance of each scan", online=False, variance="scan"),
 )

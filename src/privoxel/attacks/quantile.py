@@ -3,9 +3,13 @@
 How small an error is unusual depends on whose it is. A regression learns, on non-members only, the
 distribution of the score s = −√|error| given what is known of the person; a scan far above its own
 distribution was probably trained on. Two heads (Bertran et al. 2023): mean and log-variance of a
-Gaussian, giving (s − μ(x)) / σ(x), and the quantile of the pinball loss, giving s − q(x). The learners are
-bagged weak trees (Tang et al. 2023). The square root makes |error| of a normal error nearly normal (Hawkins &
-Wixley 1986).
+Gaussian, giving (s − μ(x)) / σ(x), and the quantile of the pinball loss, giving s − q(x). The square root
+makes |error| of a normal error nearly normal (Hawkins & Wixley 1986).
+
+Weak attackers, boosted trees each taught on a random half of the non-members, take a majority vote (Tang et
+al. 2023). The score is the median of their margins: it is above a threshold exactly where most of them are.
+A Gaussian attacker learns its log-variance on the half that its mean did not see, by least squares on log
+squared residuals, whose mean is log σ² − 1.27.
 
 x never holds age and the prediction (or an embedding, of which the prediction is a linear function)
 together: their difference is the error, and a regression that sees both explains away what is to be
@@ -30,6 +34,8 @@ from privoxel.signals.table import ACTIVATION, PREDICTION, SignalTable
 COMPONENTS = 5
 LEARNING_RATE = 0.2
 SMALLEST_VARIANCE = 1e-4
+LOG_SQUARE = -(np.euler_gamma + np.log(2.0))
+"""Mean of the log of a squared standard normal number, log χ²₁: −1.27."""
 
 
 class Head(StrEnum):
@@ -39,40 +45,83 @@ class Head(StrEnum):
     PINBALL = "pinball"
 
 
+@final
+@dataclass(frozen=True)
+class Judge:
+    """A weak attacker: its centre (mean or quantile), and its log-variance for the Gaussian head."""
+
+    centre: Any
+    log_variance: Any = None
+
+    def __call__(self, features: FloatArray, values: FloatArray) -> FloatArray:
+        """Return how far ``values`` lie above the centre, in standard deviations for the Gaussian head."""
+        above = values - self.centre.predict(features)
+        if self.log_variance is None:
+            return np.asarray(above)
+        return np.asarray(above * np.exp(-0.5 * self.log_variance.predict(features)))
+
+
+@final
+@dataclass(frozen=True)
+class Vote:
+    """Weak attackers, an odd number, and what most of them say."""
+
+    judges: tuple[Judge, ...]
+
+    def __call__(self, features: FloatArray, values: FloatArray) -> FloatArray:
+        """Return the median margin of the attackers: above a threshold exactly where most of them are."""
+        return np.asarray(np.median([judge(features, values) for judge in self.judges], axis=0))
+
+
 @dataclass(frozen=True)
 class Learner:
-    """A bag of small boosted trees, each on half of the scans; ``quantile`` belongs to the pinball head."""
+    """Weak attackers, small boosted trees on halves of the scans; ``quantile``: of the pinball head."""
 
-    bags: int = 8
+    attackers: int = 7
     trees: int = 12
     depth: int = 2
     quantile: float = 0.8
 
-    def fit(self, features: FloatArray, values: FloatArray, seed: int, *, head: Head) -> Any:
-        """Return the bag fitted to the mean of ``values``, or to their quantile."""
-        from sklearn.ensemble import (  # noqa: PLC0415 - listing attacks stays quick
-            BaggingRegressor,
-            GradientBoostingRegressor,
-        )
+    def fit(self, features: FloatArray, values: FloatArray, seed: int, *, head: Head) -> Vote:
+        """Return the attackers, who were taught the ``values`` of non-members given their ``features``."""
+        rng = np.random.default_rng(seed)
+        return Vote(tuple(self._judge(features, values, rng, head) for _ in range(self.attackers)))
 
-        loss = "quantile" if head is Head.PINBALL else "squared_error"
-        weak = GradientBoostingRegressor(
-            loss=loss,
+    def _judge(self, features: FloatArray, values: FloatArray, rng: np.random.Generator, head: Head) -> Judge:
+        taught, rest = halves(len(values), rng)
+        centre = self._trees(features[taught], values[taught], rng, head)
+        if head is Head.PINBALL:
+            return Judge(centre)
+        squares = (values[rest] - centre.predict(features[rest])) ** 2
+        logs = np.log(np.maximum(squares, SMALLEST_VARIANCE)) - LOG_SQUARE
+        return Judge(centre, self._trees(features[rest], logs, rng, head))
+
+    def _trees(self, features: FloatArray, values: FloatArray, rng: np.random.Generator, head: Head) -> Any:
+        from sklearn.ensemble import GradientBoostingRegressor  # noqa: PLC0415 - listing attacks stays quick
+
+        trees = GradientBoostingRegressor(
+            loss="quantile" if head is Head.PINBALL else "squared_error",
             alpha=self.quantile,
             n_estimators=self.trees,
             learning_rate=LEARNING_RATE,
             max_depth=self.depth,
-            min_samples_leaf=max(min(10, len(values) // 4), 1),
+            min_samples_leaf=max(min(10, len(values) // 2), 1),
+            random_state=int(rng.integers(2**31)),
         )
-        half = max(len(values) // 2, 1)
-        bag = BaggingRegressor(weak, n_estimators=self.bags, max_samples=half, random_state=seed)
-        return bag.fit(features, values)
+        return trees.fit(features, values)
+
+
+def halves(size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Return two random halves of so many scans, none in both; of a single scan it twice."""
+    order = rng.permutation(size)
+    half = max(size // 2, 1)
+    return order[:half], order[half:] if size > 1 else order
 
 
 @final
 @dataclass(frozen=True)
 class QuantileAttack:
-    """How far a scan's score lies above the non-members' distribution at its x, by ``head``.
+    """How far a scan's score lies above the non-members' distribution at its x, by ``head`` and majority.
 
     ``embedding`` names the activation whose first components stand in x for the image, in place of age.
     """
@@ -85,7 +134,7 @@ class QuantileAttack:
     learner: Learner = Learner()
 
     needs_leaked = True
-    source = "Bertran et al. 2023, bagged as Tang et al. 2023, on −√|error|"
+    source = "Bertran et al. 2023, a majority of weak attackers as in Tang et al. 2023, on −√|error|"
 
     @property
     def requires(self) -> frozenset[str]:
@@ -109,21 +158,18 @@ class QuantileAttack:
         features = self._features(reference, tables)
         values = [-np.sqrt(np.abs(finite_errors(self, table))) for table in tables]
         if others is not None:
-            judge = self._fitted(features[2], values[2], seed)
-            held_out = judge(features[0], values[0])
-            return Scored(judge(features[1], values[1]), best_threshold(held_out, members))
+            vote = self.learner.fit(features[2], values[2], seed, head=self.head)
+            held_out = vote(features[0], values[0])
+            return Scored(vote(features[1], values[1]), best_threshold(held_out, members))
 
         def judged(fit: IntArray, rows: IntArray) -> FloatArray:
             outside = fit[~members[fit]]
-            return np.asarray(
-                self._fitted(features[0][outside], values[0][outside], seed)(
-                    features[0][rows], values[0][rows]
-                )
-            )
+            vote = self.learner.fit(features[0][outside], values[0][outside], seed, head=self.head)
+            return vote(features[0][rows], values[0][rows])
 
-        judge = self._fitted(features[0][~members], values[0][~members], seed)
+        vote = self.learner.fit(features[0][~members], values[0][~members], seed, head=self.head)
         threshold = best_threshold(out_of_fold(judged, folds), members)
-        return Scored(judge(features[1], values[1]), threshold)
+        return Scored(vote(features[1], values[1]), threshold)
 
     def _features(self, reference: SignalTable, tables: list[SignalTable]) -> list[FloatArray]:
         people = design_matrix(reference.covariates, [table.covariates for table in tables])
@@ -137,43 +183,6 @@ class QuantileAttack:
             np.column_stack([rows[:, 3:], scaling.vectors(maps).astype(np.float64) @ axes])
             for rows, maps in zip(people, pooled, strict=True)
         ]
-
-    def _fitted(self, features: FloatArray, values: FloatArray, seed: int) -> "Judge":
-        centre = self.learner.fit(features, values, seed, head=self.head)
-        if self.head is Head.PINBALL:
-            return Judge(centre, None)
-        held_out = _inner_predictions(self.learner, features, values, seed)
-        logs = np.log(np.maximum((values - held_out) ** 2, SMALLEST_VARIANCE))
-        return Judge(centre, self.learner.fit(features, logs, seed, head=Head.GAUSSIAN))
-
-
-@final
-@dataclass(frozen=True)
-class Judge:
-    """A fitted regression: its centre (mean or quantile), and its log-variance for the Gaussian head."""
-
-    centre: Any
-    log_variance: Any
-
-    def __call__(self, features: FloatArray, values: FloatArray) -> FloatArray:
-        """Return how far ``values`` lie above the centre, in standard deviations for the Gaussian head."""
-        above = values - self.centre.predict(features)
-        if self.log_variance is None:
-            return np.asarray(above)
-        return np.asarray(above * np.exp(-0.5 * self.log_variance.predict(features)))
-
-
-def _inner_predictions(learner: Learner, features: FloatArray, values: FloatArray, seed: int) -> FloatArray:
-    """Return predictions of each non-member by a bag without its half: residuals in sample are too small."""
-    if len(values) < 4:
-        return np.full(len(values), values.mean())
-    halves = np.random.default_rng(seed).permutation(len(values)) % 2
-
-    def predicted(fit: IntArray, rows: IntArray) -> FloatArray:
-        bag = learner.fit(features[fit], values[fit], seed, head=Head.GAUSSIAN)
-        return np.asarray(bag.predict(features[rows]))
-
-    return out_of_fold(predicted, halves)
 
 
 def _pooled(maps: Any) -> FloatArray:
@@ -199,5 +208,12 @@ QUANTILE_ACTIVATION = QuantileAttack(
     Head.PINBALL,
     f"{ACTIVATION}conv5",
 )
+QUANTILE_GAUSSIAN_ACTIVATION = QuantileAttack(
+    "quantile-gaussian-activation",
+    "Gaussian of non-members given conv 5",
+    ThreatModel.WHITE_BOX,
+    Head.GAUSSIAN,
+    f"{ACTIVATION}conv5",
+)
 
-ATTACKS = (QUANTILE, QUANTILE_GAUSSIAN, QUANTILE_ACTIVATION)
+ATTACKS = (QUANTILE, QUANTILE_GAUSSIAN, QUANTILE_ACTIVATION, QUANTILE_GAUSSIAN_ACTIVATION)

@@ -3,9 +3,10 @@
 References tell how hard a scan is, leaked scans how this target treats members and others. The target's error
 r (years) of members and of non-members is modelled apart: r ~ N(μ, exp(v)), μ linear in z, z² − 1 and m, v
 linear in z and d (``normal_curve.py``), with z the standardised age, m the mean residual of the scan's OUT
-references and d the log of their mean square, both about each reference's own centre. Score = log density
-as a member − log density as a non-member. A target that never saw a scan errs as the references do, one that
-memorised it does not: the ridge penalty draws the slope of m to 1 for non-members and to 0 for members.
+references and d the log of their mean square, both about each reference's own median over OUT scans. Score
+= log density as a member − log density as a non-member, the members' variance kept below that of non-members.
+A target that never saw a scan errs as the references do, one that memorised it does not: the ridge penalty
+draws the slope of m to 1 for non-members and to 0 for members.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,8 @@ from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks.base import Knowledge, Scored, finite_errors, leaked_table
 from privoxel.attacks.centring import age_basis, age_scale
 from privoxel.attacks.folds import leaked_folds, out_of_fold
-from privoxel.attacks.normal_curve import FLOOR, fit_normal_curve
+from privoxel.attacks.normal_curve import FLOOR, Normal, fit_normal_curve, log_ratio
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     enough,
@@ -67,7 +67,7 @@ class ReferenceTube(OnReferences):
             SignalError: if references, a signal or leaked scans are missing, or an error is not finite.
         """
         leaked = leaked_table(self, target, knowledge)
-        references = references_of(self, target, knowledge, Centring.NON_MEMBERS)
+        references = references_of(self, target, knowledge)
         known, unknown = (_described(self, scans, references) for scans in (leaked, target))
         members, everyone = leaked.is_member(), np.arange(len(leaked))
         held_out = out_of_fold(
@@ -75,19 +75,26 @@ class ReferenceTube(OnReferences):
             leaked_folds(leaked, rng),
         )
         scores = _ratios(known.rows(everyone), members, unknown)
-        return Scored(scores, best_threshold(held_out, members), references.notes)
+        return Scored(scores, best_threshold(held_out, members))
 
 
 def _described(attack: ReferenceTube, scans: SignalTable, references: References) -> Described:
     seen = references.compare(scans)
     enough(attack.name, seen.outside, 1, "OUT", of=scans)
-    squares = masked_mean(np.square(seen.models), seen.outside)
+    about = seen.models - _centres(references)[:, None]
+    squares = masked_mean(np.square(about), seen.outside)
     return Described(
         finite_errors(attack, scans),
         scans.age,
-        masked_mean(seen.models, seen.outside),
+        masked_mean(about, seen.outside),
         np.log(squares + FLOOR**2),
     )
+
+
+def _centres(references: References) -> FloatArray:
+    """Return the median residual (years) of each reference over the scans it has not seen, 0 if none."""
+    pairs = zip(references.residuals, references.outside, strict=True)
+    return np.array([np.median(residuals[out]) if out.any() else 0.0 for residuals, out in pairs])
 
 
 def _ratios(known: Described, members: BoolArray, unknown: Described) -> FloatArray:
@@ -106,13 +113,17 @@ def _ratios(known: Described, members: BoolArray, unknown: Described) -> FloatAr
         )
         return np.column_stack([age_basis(z), expected]), np.column_stack([z, difficulty])
 
-    def log_density(rows: IntArray, slope: float) -> FloatArray:
+    def normal(rows: IntArray, slope: float) -> Normal:
         fit = known.rows(rows)
         curve = fit_normal_curve(fit.errors - slope * fit.expected, *values(fit))
-        return curve.log_density(unknown.errors - slope * unknown.expected, *values(unknown))
+        about = curve.at(*values(unknown))
+        return about._replace(mean=about.mean + slope * unknown.expected)
 
-    as_member = log_density(np.flatnonzero(members), SLOPE_OF_MEMBERS)
-    return as_member - log_density(np.flatnonzero(~members), SLOPE_OF_OTHERS)
+    return log_ratio(
+        unknown.errors,
+        normal(np.flatnonzero(members), SLOPE_OF_MEMBERS),
+        normal(np.flatnonzero(~members), SLOPE_OF_OTHERS),
+    )
 
 
 REFERENCE_TUBE = ReferenceTube()

@@ -7,7 +7,6 @@ whoever is excluded from a model is neither. IN and OUT are Boolean masks beside
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple, final
 
 import numpy as np
@@ -15,20 +14,11 @@ import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, leaked_table
-from privoxel.attacks.centring import fit_centre
 from privoxel.attacks.thresholds import best_threshold
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, Membership, SignalTable
 
-NO_CENTRE = "centre=none (nothing leaked)"
 MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
-
-
-class Centring(StrEnum):
-    """Whose median residual is subtracted from those of each model before they are compared."""
-
-    NONE = "none"
-    NON_MEMBERS = "non-members"
 
 
 class Compared(NamedTuple):
@@ -47,17 +37,11 @@ class Compared(NamedTuple):
 @final
 @dataclass(frozen=True)
 class References:
-    """The residuals of K reference models on all scans they are known for, and where the target's lie.
-
-    ``offset`` is subtracted from every residual of the target, ``offsets`` from those of each reference.
-    """
+    """The residuals of K reference models on all scans they are known for."""
 
     name: str
     table: SignalTable
     residuals: FloatArray
-    offset: float
-    offsets: FloatArray
-    notes: tuple[str, ...] = ()
 
     @property
     def inside(self) -> BoolArray:
@@ -72,7 +56,7 @@ class References:
     def everything(self) -> Compared:
         """Return all scans of the references; the target's residuals are not known there (NaN)."""
         unknown = np.full(len(self.table), np.nan)
-        return Compared(unknown, self.residuals - self.offsets[:, None], self.inside, self.outside)
+        return Compared(unknown, self.residuals, self.inside, self.outside)
 
     def compare(self, scans: SignalTable) -> Compared:
         """Return target and references on ``scans``, matched by scan.
@@ -82,21 +66,15 @@ class References:
         """
         rows = _rows(self.name, scans, self.table)
         return Compared(
-            residuals_of(self.name, scans)[0] - self.offset,
-            (self.residuals - self.offsets[:, None])[:, rows],
+            residuals_of(self.name, scans)[0],
+            self.residuals[:, rows],
             self.inside[:, rows],
             self.outside[:, rows],
         )
 
 
-def references_of(
-    attack: Attack, target: SignalTable, knowledge: Knowledge, centring: Centring = Centring.NONE
-) -> References:
+def references_of(attack: Attack, target: SignalTable, knowledge: Knowledge) -> References:
     """Return the references after checking that all tables hold what ``attack`` reads.
-
-    With ``Centring.NON_MEMBERS`` the centre (``centring.fit_centre``) of each model's residuals over
-    non-members is its offset: over its OUT scans for a reference, 0 if it has none, over the leaked
-    non-members for the target. Where nothing is leaked nobody is centred, the target's offset being unknown.
 
     Raises:
         SignalError: if there are no reference models, or a signal or a leaked class is missing.
@@ -110,18 +88,7 @@ def references_of(
             f"Attack {attack.name} needs reference models on the scans to score, got none. "
             "Set [shadows] count in the configuration."
         )
-    residuals = residuals_of(attack.name, models)
-    zero = References(attack.name, models, residuals, 0.0, np.zeros(len(residuals)))
-    if centring is Centring.NONE:
-        return zero
-    leaked = knowledge.leaked
-    if leaked is None:
-        return References(attack.name, models, residuals, 0.0, zero.offsets, (NO_CENTRE,))
-    known = residuals_of(attack.name, leaked)[0]
-    offset = fit_centre(known, leaked.age, ~leaked.is_member()).offset
-    pairs = zip(residuals, zero.outside, strict=True)
-    offsets = np.array([fit_centre(r, models.age, out).offset if out.any() else 0.0 for r, out in pairs])
-    return References(attack.name, models, residuals, offset, offsets)
+    return References(attack.name, models, residuals_of(attack.name, models))
 
 
 class Scorer(NamedTuple):
@@ -145,19 +112,16 @@ def scored_by(
     target: SignalTable,
     knowledge: Knowledge,
     scorer: Callable[[References], Scorer],
-    *,
-    centring: Centring,
 ) -> Scored:
     """Return the scores of ``target`` by ``scorer`` and a threshold set on the leaked scans' scores by it.
 
     Raises:
         SignalError: if references, a signal, or references of a kind are missing.
     """
-    references = references_of(attack, target, knowledge, centring)
-    score, said = scorer(references)
+    score, said = scorer(references_of(attack, target, knowledge))
     scores, leaked = score(target), knowledge.leaked
     threshold = threshold_from(scores, None if leaked is None else score(leaked), leaked)
-    return Scored(scores, threshold.value, (*references.notes, *said, *threshold.notes))
+    return Scored(scores, threshold.value, (*said, *threshold.notes))
 
 
 def residuals_of(name: str, table: SignalTable) -> FloatArray:

@@ -4,11 +4,12 @@ ratio(x) = p(x | target) / p(x), and score(x) = share of population scans z with
 p(x | model) = exp(−r²/2s²) with the signed residual r and one scale s, the SD of OUT residuals within scans
 (``residual_scale``). Offline p(x) = ½((1 + a)·mean_OUT p(x | k) + (1 − a)), the paper's linear guess at what
 models with x would say; a is fixed beforehand and never tuned, least of all on a model paired with the
-target. Online p(x) is half the mean over IN and half the mean over OUT references.
+target. Online p(x) is half the mean over IN and half the mean over OUT references. p(z) is made as p(x) is:
+a ratio with one kind of marginal is not to be compared with one of the other.
 
 The population is ``Knowledge.population``, or the leaked non-members where none is given. Scans z that no
-reference left out are dropped. With few z the share has many ties; within a step of 1/(Z + 1) the scans are
-ordered by their ratio, which changes no step.
+reference left out (online: or that none was trained on) are dropped. With few z the share has many ties;
+within a step of 1/(Z + 1) the scans are ordered by their ratio, which changes no step.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from privoxel.arrays import FloatArray
 from privoxel.attacks.base import Knowledge, Scored, leaked_table
 from privoxel.attacks.likelihoods import Likelihood, LogRatio, residual_scale
 from privoxel.attacks.references import (
-    Centring,
     OnReferences,
     References,
     Scorer,
@@ -43,10 +43,14 @@ class Rmia(OnReferences):
     online: bool = False
     a: float = 0.3
     gamma: float = 1.0
-    centre: Centring = Centring.NONE
 
     needs_leaked = True
     source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
+
+    @property
+    def fewest(self) -> tuple[int, int]:
+        """References that every scan needs, IN and OUT."""
+        return (1, 1) if self.online else (0, 1)
 
     def score(
         self,
@@ -67,13 +71,13 @@ class Rmia(OnReferences):
         def scorer(references: References) -> Scorer:
             return self._scorer(references, population)
 
-        return scored_by(self, target, knowledge, scorer, centring=self.centre)
+        return scored_by(self, target, knowledge, scorer)
 
     def _scorer(self, references: References, population: SignalTable) -> Scorer:
         scale, said = residual_scale(references)
-        ratio = LogRatio(references, scale, self.likelihood, self.a)
+        ratio = LogRatio(references, scale, self.likelihood, self.a, self.online)
         against = np.sort(ratio(ratio.usable(population)))
-        return Scorer(lambda scans: _shares(ratio(scans, online=self.online), against, self.gamma), said)
+        return Scorer(lambda scans: _shares(ratio(scans), against, self.gamma), said)
 
 
 def _shares(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatArray:
@@ -85,4 +89,8 @@ def _shares(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatAr
 
 RMIA = Rmia()
 
-ATTACKS = (RMIA, Rmia("rmia-student", "RMIA (Student likelihood)", Likelihood.STUDENT))
+ATTACKS = (
+    RMIA,
+    Rmia("rmia-student", "RMIA (Student likelihood)", Likelihood.STUDENT),
+    Rmia("rmia-online", "RMIA, online", online=True),
+)

@@ -2,7 +2,7 @@
 
 The error r (years) of members and of non-members is modelled apart: r ~ N(μ(z), exp(v(z))), with μ quadratic
 and v linear in standardised age z (``normal_curve.py``). Score = log density as a member − log density as a
-non-member.
+non-member, the members' variance kept below that of non-members.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from privoxel.arrays import FloatArray, IntArray
 from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_errors, leaked_table
 from privoxel.attacks.centring import age_basis, age_scale
 from privoxel.attacks.folds import leaked_folds, out_of_fold
-from privoxel.attacks.normal_curve import fit_normal_curve
+from privoxel.attacks.normal_curve import Normal, fit_normal_curve, log_ratio
 from privoxel.attacks.thresholds import best_threshold
 from privoxel.signals.table import PREDICTION, SignalTable
 
@@ -65,15 +65,16 @@ class TubeRatio:
         known, members, scale = finite_errors(self, leaked), leaked.is_member(), age_scale(leaked.age[fit])
         z = scale(ages)
         as_member, as_other = (
-            _log_density(known[rows], scale(leaked.age[rows]), errors, z)
+            _normal(known[rows], scale(leaked.age[rows]), z)
             for rows in (fit[members[fit]], fit[~members[fit]])
         )
-        return as_member - as_other
+        return log_ratio(errors, as_member, as_other)
 
 
-def _log_density(known: FloatArray, known_z: FloatArray, errors: FloatArray, z: FloatArray) -> FloatArray:
+def _normal(known: FloatArray, known_z: FloatArray, z: FloatArray) -> Normal:
+    """Return the normal of errors at each ``z``, by the tube of ``known`` errors (years) at ``known_z``."""
     curve = fit_normal_curve(known, age_basis(known_z), known_z[:, None])
-    return curve.log_density(errors, age_basis(z), z[:, None])
+    return curve.at(age_basis(z), z[:, None])
 
 
 TUBE = TubeRatio()

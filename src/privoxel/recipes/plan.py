@@ -25,7 +25,7 @@ from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
 from privoxel.training.runtime import Runtime
 
-VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation"})
+VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation", "quantile-gaussian-activation"})
 
 
 def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPlan, ...]:

@@ -1,0 +1,164 @@
+"""Centring before an attack: every model's predictions are moved so that its own members err around zero.
+
+Each network is off for its members by something of its own, often a year: to compare target and references,
+read each from where it puts its members. The prediction of every scan becomes prediction − c(age), with c the
+centre (``centring.py``) of the residuals of scans that the model was trained on: their median, with ``curve``
+a smooth curve of age on top (tube-centring). The target's c is that of the leaked members; a leaked scan's
+that of the members of other folds. A reference's is that of the scans it was trained on; one that was trained
+on none of them (of a population) gets the centre of the scans it has not seen, plus what lies
+between the leaked members' centre and the leaked non-members' under the target.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+
+from privoxel.arrays import FloatArray, IntArray
+from privoxel.attacks.base import (
+    Attack,
+    Knowledge,
+    ReferenceKind,
+    Scored,
+    ThreatModel,
+    fewest_references,
+    finite_errors,
+    leaked_table,
+    needs_models,
+    reference_kind,
+)
+from privoxel.attacks.centring import centred, fit_centre
+from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.references import residuals_of
+from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
+
+
+@final
+@dataclass(frozen=True)
+class Recentred:
+    """The scores and threshold of ``attack`` on predictions centred on the members of each model.
+
+    For attacks that read predictions and have a field ``name``.
+    """
+
+    attack: Attack
+    curve: bool = False
+
+    needs_leaked = True
+
+    @property
+    def name(self) -> str:
+        """Key in configurations and files."""
+        return f"{'tube-' if self.curve else ''}centred-{self.attack.name}"
+
+    @property
+    def title(self) -> str:
+        """What a reader sees."""
+        return f"{self.attack.title}, around the members' {'age curve' if self.curve else 'median'}"
+
+    @property
+    def source(self) -> str:
+        """Paper of the attack; the centring is ours."""
+        return f"{self.attack.source}; on centred errors"
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """What the adversary holds."""
+        return self.attack.threat_model
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Signals that the tables must hold."""
+        return self.attack.requires | {PREDICTION}
+
+    @property
+    def needs_models(self) -> bool:
+        """Whether reference models are needed."""
+        return needs_models(self.attack)
+
+    @property
+    def reference_kind(self) -> ReferenceKind | None:
+        """What the reference models were taught."""
+        return reference_kind(self.attack)
+
+    @property
+    def fewest(self) -> tuple[int, int]:
+        """References that every scan needs, IN and OUT."""
+        return fewest_references(self.attack)
+
+    def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
+        """Return the scores of ``attack`` on centred predictions, under this attack's name in errors.
+
+        Raises:
+            SignalError: if a signal, leaked participants or what ``attack`` needs besides are missing, or an
+                error is not finite.
+        """
+        leaked = leaked_table(self, target, knowledge)
+        for table in (leaked, target):
+            finite_errors(self, table)
+        centring = _Centring(leaked, leaked_folds(leaked, rng), self.curve)
+        models, population = knowledge.models, knowledge.population
+        if models is not None:
+            residuals_of(self.name, models)
+        known = replace(
+            knowledge,
+            leaked=centring.leaked_scans(),
+            models=None if models is None else centring.references(models),
+            population=None if population is None else centring.scans(population),
+        )
+        attack: Any = self.attack
+        scored: Scored = replace(attack, name=self.name).score(centring.scans(target), known, rng)
+        return scored
+
+
+@dataclass(frozen=True)
+class _Centring:
+    """Centres by the leaked scans of the target and their folds, snapshot by snapshot."""
+
+    leaked: SignalTable
+    folds: IntArray
+    curve: bool
+
+    def scans(self, table: SignalTable) -> SignalTable:
+        """Return other scans under the target with centred predictions."""
+        return _moved(table, [[self._centre(s, table.age) for s in range(len(table.snapshots))]])
+
+    def leaked_scans(self) -> SignalTable:
+        """Return the leaked scans, each centred without its own fold."""
+        members, ages = self.leaked.is_member(), self.leaked.age
+        errors = [self.leaked.error(snapshot=s) for s in range(len(self.leaked.snapshots))]
+        return _moved(
+            self.leaked,
+            [[e - centred(e, ages, members, self.folds, curve=self.curve) for e in errors]],
+        )
+
+    def references(self, models: SignalTable) -> SignalTable:
+        """Return the references' scans, each reference centred on its own members."""
+        shifts = [
+            [self._reference_centre(models, k, s) for s in range(len(models.snapshots))]
+            for k in range(len(models.models))
+        ]
+        return _moved(models, shifts)
+
+    def _centre(self, snapshot: int, ages: FloatArray, *, members: bool = True) -> FloatArray:
+        errors, group = self.leaked.error(snapshot=snapshot), self.leaked.is_member() == members
+        return fit_centre(errors, self.leaked.age, group, curve=self.curve)(ages)
+
+    def _reference_centre(self, models: SignalTable, k: int, snapshot: int) -> FloatArray:
+        errors, states, ages = models.error(model=k, snapshot=snapshot), models.membership[k], models.age
+        inside, outside = states == Membership.MEMBER, states == Membership.NON_MEMBER
+        if inside.any():
+            return fit_centre(errors, ages, inside, curve=self.curve)(ages)
+        if not outside.any():
+            return np.zeros(len(ages))
+        gap = self._centre(-1, ages) - self._centre(-1, ages, members=False)
+        return fit_centre(errors, ages, outside, curve=self.curve)(ages) + gap
+
+
+def _moved(table: SignalTable, shifts: list[list[FloatArray]]) -> SignalTable:
+    """Return ``table`` with predictions less ``shifts``: models × snapshots × scans (years)."""
+    moved = [
+        [table.read(PREDICTION, model=k, snapshot=s) - shift for s, shift in enumerate(row)]
+        for k, row in enumerate(shifts)
+    ]
+    return replace(table, values={**table.values, PREDICTION: LazyArray(np.array(moved))})
