@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from privoxel.attacks import ON_COPIES, list_attacks
-from privoxel.attacks.base import Attack, Knowledge, needs_models
+from privoxel.attacks import WHEN_NAMED, list_attacks
+from privoxel.attacks.base import Attack, Course, Knowledge, course_of, needs_models
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.cohort.base import Covariates, ScanId
 from privoxel.executor import run_jobs
@@ -63,10 +63,11 @@ def make_case(folder: Path, scans: int, leaked: int, shapes: dict[str, tuple[int
     values = {
         "prediction": (age + error).astype(np.float32),
         "gradient-norms": (np.abs(error)[:, None] * noise).astype(np.float32),
-        "augmented:shift": (age[:, None] + unfitted[:, None] + rng.normal(0, 0.3, (scans, 6))).astype(
-            np.float32
-        ),
     }
+    for kind in ("shift", "rotation", "noise"):
+        copies = age[:, None] + unfitted[:, None] + rng.normal(0, 0.3, (scans, 6))
+        values[f"augmented:{kind}"] = copies.astype(np.float32)
+    shapes = {**shapes, "projection:512": (512,)}
     for name, shape in shapes.items():
         along = np.multiply.outer(error.astype(np.float32), rng.standard_normal(shape, dtype=np.float32))
         values[name] = (along + rng.standard_normal(along.shape, dtype=np.float32)).astype(np.float16)
@@ -107,7 +108,8 @@ def main() -> None:
 def _print_times(folder: Path, options: argparse.Namespace) -> None:
     """Print seconds and AUC of every attack, in the order of the registry, and of all together."""
     case = make_case(folder, options.scans, options.leaked, SHAPES[options.width], 0)
-    attacks = [a for a in (*list_attacks(), *ON_COPIES.values()) if _is_timed(a, encoders=options.encoders)]
+    everyone = (*list_attacks(), *WHEN_NAMED.values())
+    attacks = [attack for attack in everyone if _is_timed(attack, encoders=options.encoders)]
     print(f"{options.scans} scans, {options.leaked} + {options.leaked} leaked, {options.width} width")
     print(f"{'attack':24}{'seconds':>9}{'AUC':>8}")
     started = time.perf_counter()
@@ -119,9 +121,10 @@ def _print_times(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _is_timed(attack: Attack, *, encoders: bool) -> bool:
-    """Return whether ``attack`` needs no reference models and, unless asked for, is no encoder."""
+    """Return whether ``attack`` needs the last weights of one model and, unless asked for, is no encoder."""
     is_encoder = isinstance(attack, EncoderAttack | ActivationAttack)
-    return not needs_models(attack) and (encoders or not is_encoder)
+    is_single = not needs_models(attack) and course_of(attack) is Course.LAST
+    return is_single and (encoders or not is_encoder)
 
 
 if __name__ == "__main__":

@@ -32,14 +32,16 @@ MEDIUM = (
 SLOW = (
     "default", "default-black-box", "stacked", "activation", "gradient-magnitude", "gradient-conv1",
     "gradient-output", "gradient-conv6", "prediction-label", "combined", "shadow-prediction-label",
-    "shadow-combined",
+    "shadow-combined", "shadow-stacked",
 )  # fmt: skip
 """Attacks that take seconds a target; two attackers are drawn for them instead of the audit's four."""
+ON_SHIFTS = ("stability", "stability-error")
+"""Attacks on the copies that such a target has."""
 
 
 def groups() -> dict[str, tuple[Attack, ...]]:
     """Return all attacks in groups of like cost."""
-    everyone = (*list_attacks(), *ON_COPIES.values())
+    everyone = (*list_attacks(), *(ON_COPIES[name] for name in ON_SHIFTS))
     quick = tuple(a for a in everyone if a.name not in (*MEDIUM, *SLOW))
     return {
         "quick": quick,

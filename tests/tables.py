@@ -48,8 +48,8 @@ def make_table(
     The signed error of a non-member has SD 4 years, that of a member 4 / (1 + gap); every gradient is the
     error times a direction plus noise, every activation moves with the error, and copies of a member are
     predicted nearly as if it had not been fitted, and its gradient lies along what training did. With gap 0
-    membership means nothing. The last snapshot carries the signal; earlier ones are noise. Rows are in
-    random order.
+    membership means nothing. The last snapshot carries the signal; predictions of earlier ones are those of
+    an unfitted model, everything else there is noise. Rows are in random order.
     """
     widths = widths or Widths()
     rng = np.random.default_rng([seed, members, non_members])
@@ -64,9 +64,15 @@ def make_table(
     }
     copies = _copies(covariates.age, error, unfitted, np.random.default_rng([seed, members, non_members, 1]))
     values["augmented:shift"] = LazyArray(copies)
+    for number, kind in enumerate(("rotation", "noise"), start=3):
+        drawn = np.random.default_rng([seed, members, non_members, number])
+        values[f"augmented:{kind}"] = LazyArray(_copies(covariates.age, error, unfitted, drawn))
+    values["prediction"] = LazyArray(
+        _before(values["prediction"].read(), covariates.age + unfitted, np.random.default_rng([seed, 5]))
+    )
     pull = is_member * gap / (1.0 + gap)
     norms = np.linalg.norm(values["gradient-norms"].read(), axis=1)
-    values |= _course(pull, norms, np.random.default_rng([seed, members, non_members, 2]))
+    values |= _course(error, pull, norms, np.random.default_rng([seed, members, non_members, 2]))
     spread = np.random.default_rng([seed, members, non_members, 2]).uniform(2.0, 4.0, (1, 3, len(is_member)))
     values["stated-sd"] = LazyArray(spread.astype(np.float32))
     membership = is_member.astype(np.int8)[None]
@@ -110,12 +116,24 @@ def _copies(age: np.ndarray, error: np.ndarray, unfitted: np.ndarray, rng: np.ra
     return np.concatenate([noise, last[None]])[None].astype(np.float32)
 
 
-def _course(pull: np.ndarray, norms: np.ndarray, rng: np.random.Generator) -> dict[str, LazyArray]:
-    """Return signals of the course of training: members' gradients lie along its steps by their ``pull``."""
+def _before(last: np.ndarray, unfitted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return ``last`` after two earlier snapshots, in which nobody was fitted."""
+    earlier = unfitted + rng.normal(0.0, 0.3, (2, len(last)))
+    return np.concatenate([earlier, last[None]])[None].astype(np.float32)
+
+
+def _course(
+    error: np.ndarray, pull: np.ndarray, norms: np.ndarray, rng: np.random.Generator
+) -> dict[str, LazyArray]:
+    """Return signals of the course of training: members' gradients lie along its steps by their ``pull``.
+
+    Gradients also grow with the error along a direction of their own.
+    """
     scans = len(pull)
     cosine = np.clip(-0.5 * pull + 0.2 * rng.standard_normal(scans), -1.0, 1.0)
     step = rng.standard_normal(512)
     gradients = rng.standard_normal((scans, 512)) + 0.8 * np.multiply.outer(pull, step)
+    gradients += 0.3 * np.multiply.outer(error, np.random.default_rng(512).standard_normal(512))
     means = np.broadcast_to(0.08 * step, (3, scans, 512))
     return {
         "product:movement": LazyArray(_with_snapshots(cosine * norms, rng)),
@@ -165,6 +183,10 @@ def make_references(
     error = rng.normal(0.5, 4.0, states.shape) / np.where(states, 1.0 + gap, 1.0)
     known = table.error()
     values = {"prediction": table.age + error}
+    sizes = table.read("gradient-norms").mean(axis=0) / np.abs(known).mean()
+    noisy = np.random.default_rng([seed, models, len(table), 1])
+    noise = noisy.lognormal(0.0, 0.2, (*error.shape, len(sizes)))
+    values["gradient-norms"] = np.abs(error)[..., None] * sizes * noise
     for name, array in table.values.items():
         if name.startswith("gradient:"):
             last = array.read().astype(np.float64)

@@ -93,7 +93,7 @@ Features = Annotated[
 ]
 Stability = Annotated[
     bool,
-    typer.Option("--stability", help="Ask about 6 moved copies of each scan too.", rich_help_panel=MODEL),
+    typer.Option("--stability", help="Ask about moved copies of each scan too.", rich_help_panel=MODEL),
 ]
 BlackBox = Annotated[
     bool, typer.Option("--black-box", help="Do not look inside: ask a function.", rich_help_panel=MODEL)

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 TYPER_INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
+LIST_NOTE = (
+    'Signals in brackets are read where the model has them. Attacks "by name" are not among names = ["all"].'
+)
+
 app = typer.Typer(
     name="privoxel",
     help="Audit deep regression models of 3D brain images for membership inference.",
@@ -172,33 +176,48 @@ def attacks_list(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from privoxel.attacks import ATTACKS, CONTROLS
+    from privoxel.attacks import ATTACKS, CONTROLS, WHEN_NAMED, WITH_STATED_SD
+    from privoxel.attacks.base import optional_signals
+    from privoxel.attacks.needs import needs_of
 
-    attacks = (*ATTACKS.values(), *CONTROLS.values())
+    everyone = (ATTACKS, WHEN_NAMED, WITH_STATED_SD, CONTROLS)
+    attacks = [attack for some in everyone for attack in some.values()]
     if as_json:
         typer.echo(json.dumps([_attack_record(attack) for attack in attacks], indent=1))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
-    for heading in ("adversary", "reads", "source"):
+    for heading in ("adversary", "reads", "needs", "source"):
         table.add_column(heading, overflow="fold")
     for attack in attacks:
+        optional = [f"({signal})" for signal in sorted(optional_signals(attack))]
         table.add_row(
-            attack.name, str(attack.threat_model), ", ".join(sorted(attack.requires)), attack.source
+            attack.name,
+            str(attack.threat_model),
+            ", ".join((*sorted(attack.requires), *optional)),
+            ", ".join((*needs_of(attack), *(["by name"] if attack.name in WHEN_NAMED else []))),
+            attack.source,
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(LIST_NOTE, markup=False)
 
 
 def _attack_record(attack: "Attack") -> dict[str, Any]:
-    from privoxel.attacks.base import needs_models
+    from privoxel.attacks import ATTACKS
+    from privoxel.attacks.base import needs_models, optional_signals
+    from privoxel.attacks.needs import needs_of
 
     return {
         "name": attack.name,
         "title": attack.title,
         "threat_model": str(attack.threat_model),
         "signals": sorted(attack.requires),
+        "optional_signals": sorted(optional_signals(attack)),
         "needs_leaked": attack.needs_leaked,
         "needs_models": needs_models(attack),
+        "needs": needs_of(attack),
+        "in_all": attack.name in ATTACKS,
         "source": attack.source,
     }
 

@@ -14,22 +14,29 @@ from sklearn.metrics import roc_auc_score
 from privoxel.attacks import (
     ATTACKS,
     CONTROLS,
-    ON_COPIES,
-    ON_TRAINING,
     PAPER_TABLE_1,
+    WHEN_NAMED,
     WITH_STATED_SD,
     get_attack,
     list_attacks,
 )
-from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, needs_models
+from privoxel.attacks.base import (
+    Attack,
+    Course,
+    Knowledge,
+    Scored,
+    ThreatModel,
+    course_of,
+    needs_models,
+    optional_signals,
+)
 from privoxel.errors import ConfigError, SignalError
 from privoxel.signals.table import LazyArray, SignalTable
 from tests.tables import leak, make_references, make_table
 
 EVERYONE = (
     *list_attacks(with_controls=True),
-    *ON_COPIES.values(),
-    *ON_TRAINING.values(),
+    *WHEN_NAMED.values(),
     *WITH_STATED_SD.values(),
 )
 NULL_SEEDS = range(6)
@@ -123,6 +130,29 @@ def test_a_missing_signal_is_named(attack, small):
             scored(attack, (replace(target, values=values), knowledge))
 
 
+def only_what_it_reads(attack: Attack, table: SignalTable) -> SignalTable:
+    read = attack.requires | optional_signals(attack)
+    return replace(table, values={name: array for name, array in table.values.items() if name in read})
+
+
+def test_signals_that_other_attacks_brought_change_nothing(attack, small, baseline):
+    target, knowledge = small
+    models = knowledge.models
+    alone = replace(
+        knowledge,
+        leaked=only_what_it_reads(attack, knowledge.leaked),
+        models=only_what_it_reads(attack, models) if needs_models(attack) else models,
+    )
+    again = scored(attack, (only_what_it_reads(attack, target), alone))
+    np.testing.assert_array_equal(again.scores, baseline.scores)
+    assert again.threshold == baseline.threshold
+    assert again.notes == baseline.notes
+
+
+def test_what_it_reads_besides_is_not_what_it_requires(attack):
+    assert not optional_signals(attack) & attack.requires
+
+
 def test_a_value_that_is_not_finite_is_an_error_that_says_how_many(attack, small):
     target, knowledge = small
     for signal in attack.requires:
@@ -177,12 +207,13 @@ def test_it_is_described(attack):
     assert isinstance(attack.threat_model, ThreatModel)
     inside = ("gradient", "activation", "projection", "product", "step")
     needs_weights = any(signal.startswith(inside) for signal in attack.requires)
-    assert needs_weights == (attack.threat_model is ThreatModel.WHITE_BOX)
+    holds_more = needs_weights or course_of(attack) is not Course.LAST
+    assert holds_more == (attack.threat_model is ThreatModel.WHITE_BOX)
 
 
 def test_members_score_higher_where_the_model_fitted_them_closely(planted):
     truth = leak(make_table(members=230, non_members=241, gap=7.0, seed=3), per_class=150).target.is_member()
-    for name, attack in {**ATTACKS, **ON_COPIES, **ON_TRAINING, **WITH_STATED_SD}.items():
+    for name, attack in {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD}.items():
         result = scored(attack, planted)
         called = result.scores > result.threshold
         balanced = (called[truth].mean() + (~called[~truth]).mean()) / 2
@@ -222,9 +253,8 @@ def test_the_registry_holds_the_rows_of_table_1_and_finds_them_by_name():
     assert len(PAPER_TABLE_1) == 8
     assert all(get_attack(name) is ATTACKS[name] for name in PAPER_TABLE_1)
     assert not set(ATTACKS) & set(CONTROLS)
-    apart = {**ON_COPIES, **ON_TRAINING}
-    assert not set(apart) & (set(ATTACKS) | set(CONTROLS))
-    assert all(get_attack(name) is attack for name, attack in apart.items())
+    assert not set(WHEN_NAMED) & (set(ATTACKS) | set(CONTROLS))
+    assert all(get_attack(name) is attack for name, attack in WHEN_NAMED.items())
     assert [attack.name for attack in list_attacks()] == list(ATTACKS)
     with pytest.raises(TypeError):
         ATTACKS["mine"] = None

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ATTACKS, CONTROLS, WHEN_NAMED, WITH_STATED_SD
 from privoxel.attacks.base import needs_models
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
@@ -253,9 +253,15 @@ def test_version_and_help(monkeypatch, capsys):
 def test_attacks_are_listed_for_people_and_machines(monkeypatch, capsys):
     assert call(monkeypatch, "attacks", "list", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in listed} >= set(ATTACKS)
+    found = {row["name"]: row for row in listed}
+    assert set(found) >= {*ATTACKS, *WHEN_NAMED, *WITH_STATED_SD, *CONTROLS}
+    assert found["glir"]["needs"] == ["leaked participants", "2 snapshots or more", "plain SGD"]
+    assert not found["glir"]["in_all"]
+    assert "gradient:conv6" in found["stacked"]["optional_signals"]
     assert call(monkeypatch, "attacks", "list") == 0
-    assert "prediction-label" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "prediction-label" in said
+    assert "stability-noise" in said
 
 
 def test_a_simulated_derivative_is_written_checked_and_run(monkeypatch, tmp_path, capsys):

@@ -144,6 +144,18 @@ def test_the_stability_attacks_run_where_they_are_asked_for(tmp_path):
         audited(tmp_path / "2", options=options)
 
 
+def test_stability_is_refused_where_there_are_no_scans_to_move(tmp_path):
+    table = write_table(tmp_path / "volumes.tsv")
+    model = LinearRegression().fit(table[["GM_L", "GM_R"]].to_numpy(), table["age"])
+    features = load_features(tmp_path / "volumes.tsv")
+    with pytest.raises(ConfigError, match="--stability needs scans, of which there are moved copies"):
+        privoxel.audit(
+            model, features, members=table["participant_id"][:20], features=["gm_*"], stability=True
+        )
+    with pytest.raises(ConfigError, match=r"says by itself .* got --stability"):
+        open_door(Given(str(tmp_path / "predictions.tsv"), stability=True), QUICK)
+
+
 def failing_on(people, answer):
     """Return a model that answers scans of ``people`` with ``answer``."""
     bad = COHORT.batch(COHORT.rows_of(people)).astype(np.float16).astype(np.float32)  # as cached

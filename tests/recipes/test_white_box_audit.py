@@ -107,6 +107,24 @@ def test_the_run_says_which_layers_play_which_role(finished):
     assert model["network"] == "Memoriser"
 
 
+def test_copies_and_projections_are_made_for_the_attacks_that_read_them(trained, tmp_path):
+    names = ("abs-error", "stability", "stability-rotation", "stability-noise", "projected-gradients")
+    options = BroughtAudit(attacks=names, primary="abs-error", runtime=Runtime(threads=1))
+    box = WhiteBox(trained)
+    done = audit(box, COHORT, members=MEMBERS, output=tmp_path / "run", options=options, stability=True)
+    (target,) = done.results.targets
+    assert {attack.name for attack in target.attacks} == set(names)
+    stored = np.load(tmp_path / "run" / "signals" / "Memoriser" / "copies" / "augmented_shift.npy")
+    moved = np.roll(COHORT.batch([3]), -1, axis=2)  # the first copy: one voxel down the first axis
+    moved[:, :, -1] = moved[:, :, -2]
+    with torch.no_grad():
+        slow = float(trained(torch.from_numpy(moved)))
+    row = [scan.participant for scan in COHORT.covariates.scans].index(PEOPLE[3])
+    assert stored[0, 0, row, 0] == pytest.approx(slow, rel=1e-4)
+    with pytest.raises(ConfigError, match="needs attacks that work on it, got stability"):
+        audit(box, COHORT, members=MEMBERS, output=tmp_path / "2", options=options)
+
+
 def observed(box, tmp_path, **settings):
     model = checked_model(box, COHORT, Runtime())
     grouped = group_by_ids(COHORT, MEMBERS, None)

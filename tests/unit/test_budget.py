@@ -13,7 +13,7 @@ from tests.conftest import make_cohort
 COHORT = make_cohort(34)
 PEOPLE = COHORT.covariates.participants
 DESIGN = Design(PEOPLE[:11], PEOPLE[11:23], others=PEOPLE[23:])
-PACE = {"cnn3d": Pace(1.0, 2.0, 1000, 50)}
+PACE = {"cnn3d": Pace(1.0, 2.0, 1000, 50, 14)}
 TWO = Runtime(threads=2)
 
 

@@ -50,7 +50,7 @@ def flat(gradient):
 def course(tmp_path_factory):
     folder = tmp_path_factory.mktemp("course")
     paths, gradients = descend(folder)
-    intervals = Intervals(projection=64, gradient_per_move=1.0 / RATE, batch_size=3)
+    intervals = Intervals(projection=64, gradient_per_move=(1.0 / RATE, 1.0 / RATE), batch_size=3)
     table = extract_movement(
         make_model(), paths, COHORT, intervals, folder=folder / "signals", progress=Silent()
     )

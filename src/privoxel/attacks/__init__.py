@@ -24,6 +24,7 @@ from privoxel.attacks import (
     lira,
     paper,
     population,
+    projected,
     quantile,
     recentred,
     reference_tube,
@@ -34,6 +35,7 @@ from privoxel.attacks import (
     stated,
     svm,
     threshold,
+    trajectory,
     tube,
 )
 from privoxel.attacks.base import Attack
@@ -49,6 +51,7 @@ _SHADOW: tuple[Attack, ...] = (
     *reference_tube.ATTACKS,
     shadow_transfer.ShadowTransfer(paper.PREDICTION_LABEL),
     shadow_transfer.ShadowTransfer(paper.COMBINED),
+    shadow_transfer.ShadowTransfer(stacked.STACKED),
     *(
         distilled.Distilled(attack)
         for attack in (*difficulty.ATTACKS, *attack_r.ATTACKS, lira.OFFLINE, rmia.RMIA)
@@ -78,16 +81,21 @@ _ATTACKS: tuple[Attack, ...] = (
 _CONTROLS: tuple[Attack, ...] = covariates.CONTROLS
 
 _ON_COPIES: tuple[Attack, ...] = stability.ATTACKS
-_ON_TRAINING: tuple[Attack, ...] = (*alignment.ATTACKS, *glir.ATTACKS)
+_ON_TRAINING: tuple[Attack, ...] = (*trajectory.ATTACKS, *alignment.ATTACKS, *glir.ATTACKS)
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ATTACKS})
 """Every attack that is ready to score, by name."""
 
 ON_COPIES: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_COPIES})
-"""Attacks on augmented copies of scans, which a run does not make by itself (``signals/augmentation.py``)."""
+"""Attacks on augmented copies of scans: six more predictions a scan for each kind of copy."""
 
 ON_TRAINING: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ON_TRAINING})
-"""Attacks on the course of training, whose signals a run does not extract (``signals/movement.py``)."""
+"""Attacks on the course of training: predictions or gradients of everyone at every kept snapshot."""
+
+WHEN_NAMED: Mapping[str, Attack] = MappingProxyType(
+    {**ON_COPIES, **ON_TRAINING, **{attack.name: attack for attack in projected.ATTACKS}}
+)
+"""Attacks that ``all`` leaves out, because what they read costs much: a run makes it where they are named."""
 
 WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
 """Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
@@ -117,7 +125,7 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **ON_COPIES, **ON_TRAINING, **WITH_STATED_SD, **CONTROLS}
+    known = {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CONTROLS}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."

@@ -19,6 +19,7 @@ import numpy as np
 
 from privoxel.arrays import FloatArray
 from privoxel.attacks.base import (
+    Course,
     Knowledge,
     Scored,
     ThreatModel,
@@ -39,10 +40,11 @@ class MovementAlignment:
 
     name = "movement-alignment"
     title = "alignment with the movement of the weights"
+    course = Course.INTERVALS
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({MOVEMENT, GRADIENT_NORMS})
     needs_leaked = True
-    source = "cosine attack of Li, Li & Ribeiro 2023 (ICLR), between snapshots of central training"
+    source = "privoxel; cosine attack of Li, Li & Ribeiro 2023 (ICLR), between snapshots of central training"
 
     def score(
         self,

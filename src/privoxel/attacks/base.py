@@ -127,6 +127,29 @@ def needs_one_shadow(attack: Attack) -> bool:
     return bool(getattr(attack, "one_shadow", False))
 
 
+class Course(StrEnum):
+    """Which weights of a training a table's snapshots are; the value is how a sentence calls them."""
+
+    LAST = "the last weights"
+    KEPT = "all kept snapshots"
+    INTERVALS = "the intervals between kept snapshots"
+
+
+def course_of(attack: Attack) -> Course:
+    """Return which weights of the training ``attack`` reads signals of."""
+    course: Course = getattr(attack, "course", Course.LAST)
+    return course
+
+
+def optional_signals(attack: Attack) -> frozenset[str]:
+    """Return the signals that ``attack`` reads besides those it requires, where the model has them.
+
+    They are extracted whenever the attack runs, so that its scores do not depend on which others run.
+    """
+    uses: frozenset[str] = getattr(attack, "uses", frozenset())
+    return uses
+
+
 def fewest_references(attack: Attack) -> tuple[int, int]:
     """Return how many references ``attack`` needs for every scan: trained on its participant, and not."""
     inside, outside = getattr(attack, "fewest", (0, int(needs_models(attack))))
@@ -160,13 +183,13 @@ def leaked_table(attack: Attack, target: SignalTable, knowledge: Knowledge) -> S
     return leaked
 
 
-def finite_signal(attack: Attack, table: SignalTable, signal: str) -> Float32Array:
-    """Return ``signal`` of every scan (scans × value axes).
+def finite_signal(attack: Attack, table: SignalTable, signal: str, *, snapshot: int = -1) -> Float32Array:
+    """Return ``signal`` of every scan (scans × value axes) in one snapshot, the last unless told.
 
     Raises:
         SignalError: saying how many scans have values that are not finite.
     """
-    values = table.read(signal)
+    values = table.read(signal, snapshot=snapshot)
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if bad.any():
         raise SignalError(
@@ -176,10 +199,10 @@ def finite_signal(attack: Attack, table: SignalTable, signal: str) -> Float32Arr
     return values
 
 
-def finite_errors(attack: Attack, table: SignalTable) -> FloatArray:
-    """Return the signed error, prediction minus age, of every scan (years).
+def finite_errors(attack: Attack, table: SignalTable, *, snapshot: int = -1) -> FloatArray:
+    """Return the signed error, prediction minus age, of every scan (years) in one snapshot.
 
     Raises:
         SignalError: saying how many scans have a prediction that is not finite.
     """
-    return finite_signal(attack, table, PREDICTION).astype(np.float64) - table.age
+    return finite_signal(attack, table, PREDICTION, snapshot=snapshot).astype(np.float64) - table.age

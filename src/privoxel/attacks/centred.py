@@ -24,7 +24,7 @@ class CentredError:
     threat_model = ThreatModel.BLACK_BOX
     requires = frozenset({PREDICTION})
     needs_leaked = True
-    source = "loss threshold of Yeom et al. 2018 (adversary 2) on centred errors; not in Gupta et al. 2021"
+    source = "privoxel; loss threshold of Yeom et al. 2018, adversary 2, on centred errors"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return −|centred error| in years and the best threshold on out-of-fold scores.

@@ -29,7 +29,7 @@ class CovariatesOnly:
     threat_model = ThreatModel.NO_MODEL
     requires = frozenset[str]()
     needs_leaked = True
-    source = "control; not in Gupta et al. 2021"
+    source = "privoxel; a control, not an attack"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return log-odds of membership and the best threshold on out-of-fold log-odds.

@@ -23,6 +23,7 @@ from privoxel.attacks.base import (
     ThreatModel,
     finite_signal,
     leaked_table,
+    optional_signals,
 )
 from privoxel.attacks.centred import CENTRED_ERROR
 from privoxel.attacks.folds import leaked_folds, out_of_fold
@@ -60,7 +61,7 @@ class Blend:
     threat_model = ThreatModel.BLACK_BOX
     requires = frozenset({PREDICTION})
     needs_leaked = True
-    source = "exponential weighting, Catoni 2004, of the parts' scores; not in Gupta et al. 2021"
+    source = "privoxel; exponential weighting, Catoni 2004, of the parts' scores"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return blended scores and the best threshold on out-of-fold ones; a note tells the weights.
@@ -93,7 +94,13 @@ class CrossFittedChoice:
     candidates: tuple[Attack, ...]
 
     needs_leaked = True
-    source = "standard-error rule of Breiman et al. 1984, two standard errors; not in Gupta et al. 2021"
+    source = "privoxel; standard-error rule of Breiman et al. 1984, section 3.4.3, with two standard errors"
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Signals that candidates read besides those required, where there are any."""
+        every = (attack.requires | optional_signals(attack) for attack in self.candidates)
+        return frozenset[str]().union(*every) - self.requires
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return scores and threshold of the chosen candidate; the first note names it.

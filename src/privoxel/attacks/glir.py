@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.special import log_ndtr
 
 from privoxel.arrays import FloatArray, IntArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_signal, leaked_table
+from privoxel.attacks.base import Course, Knowledge, Scored, ThreatModel, finite_signal, leaked_table
 from privoxel.attacks.folds import leaked_folds, out_of_fold
 from privoxel.attacks.thresholds import best_threshold
 from privoxel.errors import SignalError
@@ -90,6 +90,7 @@ class GradientLikelihoodRatio:
 
     name = "glir"
     title = "gradient likelihood ratio"
+    course = Course.INTERVALS
     threat_model = ThreatModel.WHITE_BOX
     needs_leaked = True
     source = "GLiR of Leemann, Pawelczyk & Kasneci 2023 (form of the authors' code), random projections"

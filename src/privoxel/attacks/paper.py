@@ -60,6 +60,11 @@ class EncoderAttack:
         """Signals that target and leaked table must hold."""
         return frozenset(self.signals)
 
+    @property
+    def uses(self) -> frozenset[str]:
+        """The gradient of the hidden layer, which belongs to that of the output."""
+        return frozenset({HIDDEN} if OUTPUT in self.signals else ())
+
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return the logit of each scan of ``target``; the threshold is 0.
 
@@ -81,8 +86,8 @@ class EncoderAttack:
         return Scored(fitted.logits, 0.0, _notes(features))
 
     def _signals_of(self, leaked: SignalTable, target: SignalTable) -> tuple[str, ...]:
-        has_hidden = HIDDEN in leaked.values and HIDDEN in target.values
-        return (*self.signals, HIDDEN) if OUTPUT in self.signals and has_hidden else self.signals
+        there = (n for n in self.uses if n in leaked.values and n in target.values)
+        return (*self.signals, *there)
 
 
 @final

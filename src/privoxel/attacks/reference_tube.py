@@ -56,8 +56,8 @@ class ReferenceTube(OnReferences):
     title = "tube around the references"
     needs_leaked = True
     source = (
-        "likelihood ratio and references of Carlini et al. 2022, regressed on leaked scans; "
-        "variance function of Davidian & Carroll 1987; not in Gupta et al. 2021"
+        "privoxel; ratio and references as in algorithm 1 of Carlini et al. 2022, regressed on leaked scans; "
+        "variance function of Davidian & Carroll 1987"
     )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:

@@ -2,7 +2,8 @@
 
 The adversary knows nobody's membership in the target but trains a model of its own, whose members it knows.
 The first of ``Knowledge.models`` is that shadow; its scans are those the adversary drew (whoever is excluded
-is left out). The classifier is one of the paper's, trained on the shadow's signals and read on the target's.
+is left out). The classifier is one of the paper's, or a stack, trained on the shadow's signals and read on
+the target's.
 
 The paper's shadow is trained on 5,000 random participants of the 7,312 that trained the target, so half of
 what it learns from is the target's own; a shadow of people disjoint from the target's is the honest case.
@@ -14,7 +15,7 @@ from typing import final
 
 import numpy as np
 
-from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, leaked_table
+from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, leaked_table, optional_signals
 from privoxel.errors import SignalError
 from privoxel.signals.table import Membership, SignalTable
 
@@ -51,6 +52,11 @@ class ShadowTransfer:
     def requires(self) -> frozenset[str]:
         """Signals that the tables of target and shadow must hold."""
         return self.classifier.requires
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Signals that the classifier reads besides, where both tables hold them."""
+        return optional_signals(self.classifier)
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return the classifier's scores of ``target``; leaked participants of the target are not used.

@@ -38,7 +38,7 @@ class StabilityAttack:
 
     threat_model = ThreatModel.BLACK_BOX
     needs_leaked = False
-    source = "self-calibration by augmented queries; own form, see docs/attacks.md; not in Gupta et al. 2021"
+    source = "privoxel; self-calibration by augmented queries, see docs/attacks.md"
 
     @property
     def requires(self) -> frozenset[str]:
@@ -72,4 +72,6 @@ class StabilityAttack:
 ATTACKS = (
     StabilityAttack("stability", "change under 1-voxel shifts", f"{AUGMENTED}shift"),
     StabilityAttack("stability-error", "change under shifts − |error|", f"{AUGMENTED}shift", label=True),
+    StabilityAttack("stability-rotation", "change under small rotations", f"{AUGMENTED}rotation"),
+    StabilityAttack("stability-noise", "change under added noise", f"{AUGMENTED}noise"),
 )

@@ -31,6 +31,8 @@ from privoxel.attacks.weighting import weigh
 from privoxel.executor import one_thread
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 
+GRADIENTS = frozenset(f"{GRADIENT}{layer}" for layer in ("conv1", "conv6", "hidden", "output"))
+"""Gradients that a stack always gets where the model has such layers."""
 CHUNK = 512
 LOG_FLOOR = 1e-6
 SMALL_ERROR = 0.1
@@ -70,8 +72,9 @@ class StackedAttack:
 
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, GRADIENT_NORMS})
+    uses = GRADIENTS
     needs_leaked = True
-    source = "out-of-fold combination of Wolpert 1992, on the features of Gupta et al. 2021, table 1"
+    source = "privoxel; features of Gupta et al. 2021, table 1, combined out of fold (Wolpert 1992)"
 
     def __post_init__(self) -> None:
         check_kinds(self.classifiers)

@@ -30,8 +30,8 @@ class TubeRatio:
     requires = frozenset({PREDICTION})
     needs_leaked = True
     source = (
-        "likelihood ratio of Carlini et al. 2022 with age in place of reference models; "
-        "variance function of Davidian & Carroll 1987; not in Gupta et al. 2021"
+        "privoxel; ratio as in algorithm 1 of Carlini et al. 2022, with age in place of reference models; "
+        "variance function of Davidian & Carroll 1987"
     )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:

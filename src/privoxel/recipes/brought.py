@@ -55,7 +55,8 @@ class Brought:
     ``kind`` names the section of the settings ("predictions", "model"), ``name`` the model in report and
     files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
     ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
-    yields, and ``primary`` the one that the verdict rests on unless the user chose another. ``facts`` are
+    yields, and ``primary`` the one that the verdict rests on unless the user chose another; those of
+    ``when_named`` run only where they are asked for, because what they read costs much. ``facts`` are
     settings that decide something: digests of files, formats, layers. ``notes`` are sentences that a reader
     should know, without ids.
     """
@@ -67,6 +68,7 @@ class Brought:
     attacks: Mapping[str, Attack]
     observe: Observe
     primary: str = PRIMARY
+    when_named: Mapping[str, Attack] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -230,8 +232,8 @@ def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, 
     Raises:
         ConfigError: if one of them, or the primary one, does not work on what was brought.
     """
-    known = brought.attacks
-    asked = set(options.attacks or known) | {primary}
+    known = {**brought.attacks, **brought.when_named}
+    asked = set(options.attacks or brought.attacks) | {primary}
     unknown = sorted(asked - set(known))
     if unknown:
         alone = "on predictions alone" if brought.kind == "predictions" else "that work on it"

@@ -29,6 +29,7 @@ from privoxel.recipes.given import (
     name_of,
     open_predictor,
     refuse_beside_predictions,
+    refuse_copies,
     refuse_packed,
 )
 from privoxel.recipes.members_only import MembersChecked, check_members
@@ -104,6 +105,7 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
         )
     predictor = open_predictor(given)
     if given.cohort is not None and is_feature_table(given.cohort):
+        refuse_copies(given)
         reader = FeatureReader(predictor, name, given.features)
         grouped = load_grouped(_sources(given), reader, skip_bad=options.skip_bad)
         return brought_tabular(predictor, reader.table, grouped, name, reader.columns)
@@ -124,7 +126,14 @@ def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
     grid = grid_of(given)
     box = open_box(given, grid)
     grouped = _told_of_weights(load_scans(given, grid, options, needed_columns(box.head)), given)
-    return brought_white_box(box, grouped, name, signals=options.signals, runtime=options.runtime)
+    return brought_white_box(
+        box,
+        grouped,
+        name,
+        signals=options.signals,
+        runtime=options.runtime,
+        stability=given.stability,
+    )
 
 
 def open_box(given: Given, grid: Grid) -> "WhiteBox":
@@ -214,7 +223,8 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
             model states its input, else 2.
         normalise: voxels of the z-score, where ``cohort`` is a place.
         root: a further folder in which the paths of a cohort's table may lie.
-        stability: ask about moved copies of each scan too.
+        stability: ask about moved copies of each scan too; a network that is looked into, about turned and
+            noisy ones as well.
         black_box: do not look inside a network, only ask it.
         trust_pickle: load a pickle, which can run any code: of files that you made yourself.
 
@@ -298,7 +308,14 @@ def _brought_network(
             f"A network needs a cohort of scans, got {type(scans).__name__}. Load it by privoxel.load_cohort."
         )
     grouped = _told_of_weights(_grouped(scans, who, given.cohort, skip_bad=options.skip_bad), given)
-    return brought_white_box(box, grouped, title, signals=options.signals, runtime=options.runtime)
+    return brought_white_box(
+        box,
+        grouped,
+        title,
+        signals=options.signals,
+        runtime=options.runtime,
+        stability=given.stability,
+    )
 
 
 def _brought_model(
@@ -317,6 +334,7 @@ def _brought_model(
         load = scan_loader(given, grid_for(predictor.input_shape, given.resolution))
         found = load(given.cohort, skip_bad=True)
     if isinstance(found, FeatureTable):
+        refuse_copies(given)
         table = reader.keep(found)
         grouped = _grouped(table.cohort, who, given.cohort, skip_bad=options.skip_bad)
         return brought_tabular(predictor, table, grouped, title, reader.columns)

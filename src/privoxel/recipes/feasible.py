@@ -10,6 +10,7 @@ from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_sca
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
+from privoxel.recipes.course import course_faults
 from privoxel.recipes.judging import protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadow_plans import unsupported
@@ -69,11 +70,12 @@ def _model_faults(
         model = build_model(spec_of(plan.model), cohort.grid.shape, 60.0, 0)
         mine = attacks_on(plan, attacks, config)
         check_signals(model, Extraction(needed_signals(model, mine, config.signals.extra)))
+        faults = course_faults(mine, plan, config)
         if any(map(needs_models, mine)):
-            return list(unsupported(mine, plan, config).values())
+            faults += unsupported(mine, plan, config).values()
     except PrivoxelError as error:
         return [str(error)]
-    return []
+    return faults
 
 
 def _privacy_faults(plans: Sequence[TargetPlan], config: RunConfig) -> list[str]:

@@ -74,12 +74,21 @@ def refuse_beside_predictions(given: Given) -> None:
         "--cohort": given.cohort,
         "--weights": given.weights,
         "--features": given.features,
+        "--stability": given.stability,
     }
     idle = [option for option, value in named.items() if value]
     if idle:
         raise ConfigError(
             f"A table of predictions says by itself who there is and what the model said, got "
             f"{', '.join(idle)}. Drop that, or give the model instead of the table."
+        )
+
+
+def refuse_copies(given: Given) -> None:
+    """Raise ``ConfigError`` if copies are asked for of what is a line of features and no scan."""
+    if given.stability:
+        raise ConfigError(
+            "--stability needs scans, of which there are moved copies, got a table of features. Drop it."
         )
 
 

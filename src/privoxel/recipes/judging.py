@@ -21,6 +21,7 @@ from privoxel.evaluation.results import TrainingPoint, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.progress import Silent
 from privoxel.recipes.attacking import Attacked, Crew, run_attacks
+from privoxel.recipes.course import along, with_courses
 from privoxel.recipes.plan import attacks_on
 from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
@@ -61,7 +62,8 @@ class Judged(NamedTuple):
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
     """Return the judged target of ``plan``, from the run folder where it was finished before."""
     mine = attacks_on(plan, attacks, workplace.config)
-    return judge_observed(observe(plan, mine, workplace), mine, workplace)
+    observed = with_courses(observe(plan, mine, workplace), mine, workplace)
+    return judge_observed(observed, mine, workplace)
 
 
 def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace) -> Judged:
@@ -165,6 +167,12 @@ def answers_of(table: SignalTable, release: Release | None) -> FloatArray | None
     return None if release is None else table.age + release.of(table).error()
 
 
+def _views(scene: _Scene) -> Callable[[Attack, SignalTable], SignalTable]:
+    """Return what an attack sees of a table: the course of training that it reads, through the release."""
+    released, courses = seen_through(scene.release), scene.observed.courses
+    return lambda attack, table: released(attack, along(courses, attack, table))
+
+
 def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], SignalTable]:
     """Return what an attack sees of a table: black-box ones see answers where there is a ``release``."""
     answered: dict[int, tuple[SignalTable, SignalTable]] = {}  # many attacks ask about few tables
@@ -195,7 +203,7 @@ def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Eval
     if scene.shadows is not None:
         models_for = scene.shadows.on(workplace.config.split.train_sessions, trained=False).models_for
     try:
-        seen = seen_through(scene.release)
+        seen = _views(scene)
         found = run_attacks(chosen, scene.others, draws, crew=scene.crew, models_for=models_for, seen_by=seen)
     except (PrivoxelError, ValueError) as error:
         logger.warning("no attack on other scans of %s: %s", scene.observed.plan.name, error)
@@ -221,7 +229,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     models_for: Callable[[Attack], SignalTable | None] = _nobody
     if shadows is not None:
         models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
-    seen = seen_through(scene.release)
+    seen = _views(scene)
     attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for, seen_by=seen)
     if shadows is not None:
         attacked = _with_fidelity(attacked, shadows, table)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ATTACKS, WHEN_NAMED
 from privoxel.attacks.base import Attack, ReferenceKind, needs_models, reference_kind
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, training_rows
@@ -19,6 +19,7 @@ from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.executor import one_thread
 from privoxel.models import AuditableModel, build_model, spec_of
+from privoxel.recipes.course import course_bytes
 from privoxel.recipes.shadow_plans import SETTINGS, ShadowPlan, available, shadow_plans, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import torch_stream
@@ -41,23 +42,23 @@ def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPl
 
 
 def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
-    """Return the attacks of the run by name, in registry order.
+    """Return the attacks of the run by name, in registry order; ``all`` leaves out those of ``WHEN_NAMED``.
 
     Raises:
         ConfigError: naming every unknown attack, or a primary attack that is not among those run.
     """
     asked = set(config.attacks.names)
-    known = set(ATTACKS)
+    known = {**ATTACKS, **WHEN_NAMED}
     everything = {name for name, attack in ATTACKS.items() if available(attack, config)}
     names = everything | (asked - {"all"}) if "all" in asked else asked
     besides = {config.attacks.primary, *config.attacks.null_target, *config.attacks.other_scans}
-    unknown = sorted((names | besides) - known)
+    unknown = sorted((names | besides) - set(known))
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
         )
     for kind in ReferenceKind:
-        idle = sorted(n for n in names - everything if reference_kind(ATTACKS[n]) is kind)
+        idle = sorted(n for n in names - everything if reference_kind(known[n]) is kind)
         if idle:
             raise ConfigError(
                 f"[attacks] {', '.join(idle)} need {kind}, got none. Set {SETTINGS[kind]}, or leave them out."
@@ -75,7 +76,7 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
             f"[attacks] primary and null_target need to apply to every model, got {', '.join(barred)}, which "
             f"does not to {', '.join(slices)}. Choose another."
         )
-    return {name: attack for name, attack in ATTACKS.items() if name in names}
+    return {name: attack for name, attack in known.items() if name in names}
 
 
 def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig) -> tuple[Attack, ...]:
@@ -107,12 +108,16 @@ class Needs(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes."""
+    """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes.
+
+    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take.
+    """
 
     seconds: float
     shadow_seconds: float
     weights: int
     signal_bytes: int
+    tensors: int
 
 
 def estimate_needs(
@@ -138,6 +143,7 @@ def needs_of(
 ) -> Needs:
     """Return what ``plans`` need at known paces; ``workers`` shadows are trained at a time, on one thread."""
     seconds = core_seconds = disk = 0.0
+    chosen = chosen_attacks(config)
     for plan in plans:
         pace = paces[plan.model.name]
         epochs = plan.model.epochs or config.training.epochs
@@ -146,7 +152,8 @@ def needs_of(
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
-        disk += 4 * pace.weights * (snapshots + 3) + pace.signal_bytes * _judged(plan, cohort)
+        further = course_bytes(attacks_on(plan, chosen, config), plan, config, pace.tensors)
+        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * _judged(plan, cohort)
     shadows = _shadow_plans(plans, config)
     for shadow in shadows:
         pace, count = paces[shadow.target.model.name], len(shadow)
@@ -221,8 +228,9 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
             alone = _seconds_of_a_step(model, volumes, runtime) / size
     model.eval()
     wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
-    weights = sum(p.numel() for p in model.parameters())
-    return Pace(pace, alone, weights, signal_bytes(model, Extraction(wanted), volumes[:1]))
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    size = signal_bytes(model, Extraction(wanted), volumes[:1])
+    return Pace(pace, alone, sum(sizes), size, len(sizes))
 
 
 def _seconds_of_a_step(model: AuditableModel, volumes: Tensor, runtime: Runtime) -> float:

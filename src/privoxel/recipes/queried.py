@@ -44,7 +44,8 @@ def brought_predictor(
     def inputs_of(cohort: Cohort) -> tuple[Inputs, int]:
         return cohort.batch, 4 * int(np.prod(cohort.grid.shape))
 
-    attacks = {**black_box_attacks(), **(ON_COPIES if stability else {})}
+    shifted = {n: a for n, a in ON_COPIES.items() if a.requires <= {PREDICTION, f"{AUGMENTED}{Copies.SHIFT}"}}
+    attacks = {**black_box_attacks(), **(shifted if stability else {})}
     return Brought(
         kind="model",
         name=name,

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Attack, ReferenceKind, needs_one_shadow, reference_kind
+from privoxel.attacks.base import (
+    Attack,
+    ReferenceKind,
+    needs_one_shadow,
+    optional_signals,
+    reference_kind,
+)
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import training_scans
 from privoxel.errors import StoreError
@@ -24,9 +30,9 @@ from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.shadow_plans import ShadowPlan, shadow_plans, shadow_streams
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
-from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, pretrained, public_of
+from privoxel.recipes.target import TargetPlan, Workplace, given_by, pretrained, public_of
 from privoxel.signals.extract import Extraction, extract, open_table, signal_file
-from privoxel.signals.table import GRADIENT, PREDICTION, LazyArray, SignalTable
+from privoxel.signals.table import PREDICTION, LazyArray, SignalTable
 from privoxel.training.job import TrainingFolders
 
 __all__ = ["Fidelity", "References", "ShadowTraining", "Shadows", "observe_shadows", "train_shadow"]
@@ -259,9 +265,7 @@ def _first_shadow(
     cohort, target = workplace.cohort, plan.target
     drawn = cohort.select(cohort.rows_of(plan.design.pool))
     model = build_model(spec_of(target.model), cohort.grid.shape, 0.0, 0)
-    wanted = {signal for attack in attacks for signal in attack.requires}
-    if any(signal.startswith(GRADIENT) for signal in wanted):
-        wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
+    wanted = {s for a in attacks for s in a.requires | given_by(model, optional_signals(a))}
     name = f"{plan.name}/first-shadow"
     folder = workplace.folder.path / "signals" / name.replace("/", "-")
     _extract(name, target, weights, drawn, tuple(sorted(wanted)), folder, workplace)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from privoxel.arrays import IntArray
-from privoxel.attacks.base import Attack
+from privoxel.attacks.base import Attack, Course, course_of, optional_signals
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design, membership_of, training_rows
 from privoxel.config import ModelConfig, RunConfig
@@ -23,15 +23,13 @@ from privoxel.progress import Progress
 from privoxel.recipes.cohorts import public_brains
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
-from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
+from privoxel.signals.table import AUGMENTED, GRADIENT, GRADIENT_NORMS, PREDICTION, SignalTable
 from privoxel.store import RunFolder
 from privoxel.training.curve import Epoch
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
 from privoxel.training.loop import Trained, load_weights, train
 from privoxel.training.released import train_released
 from privoxel.training.runtime import Runtime
-
-OPTIONAL_SIGNALS = (f"{GRADIENT}hidden",)
 
 
 @final
@@ -82,7 +80,8 @@ class Observed(NamedTuple):
     """A target: what it is, how training went, and its signals on members and non-members.
 
     ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
-    ``defence`` says what was done against attacks.
+    ``defence`` says what was done against attacks; ``snapshots`` are the kept weights, oldest first, and
+    ``courses`` what they give the attacks that read more of them than the last.
     """
 
     plan: TargetPlan
@@ -91,6 +90,8 @@ class Observed(NamedTuple):
     train_age: float
     table: SignalTable
     defence: Mapping[str, str] = MappingProxyType({})
+    snapshots: tuple[Path, ...] = ()
+    courses: Mapping[Course, SignalTable] = MappingProxyType({})
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
@@ -107,7 +108,7 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     curve, snapshots, defence = _trained(plan, model, train_rows, streams, workplace)
 
     table = signals_of(plan, model, snapshots[-1], attacks, workplace)
-    return Observed(plan, model, curve, train_age, table, defence)
+    return Observed(plan, model, curve, train_age, table, defence, snapshots)
 
 
 def signals_of(
@@ -213,12 +214,20 @@ def public_of(workplace: Workplace) -> Cohort:
 
 
 def needed_signals(model: AuditableModel, attacks: Sequence[Attack], extra: Sequence[str]) -> tuple[str, ...]:
-    """Return every signal the attacks read, those they use where the model has them, and ``extra``."""
+    """Return every signal of the scans and last weights that the attacks read, and ``extra``.
+
+    Those that an attack reads besides what it requires are among them wherever the model has their layer.
+    """
     wanted = {PREDICTION, GRADIENT_NORMS, *extra}
     for attack in attacks:
-        wanted |= attack.requires
-    wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
-    return tuple(sorted(wanted))
+        if course_of(attack) is Course.LAST:
+            wanted |= attack.requires | given_by(model, optional_signals(attack))
+    return tuple(sorted(name for name in wanted if not name.startswith(AUGMENTED)))
+
+
+def given_by(model: AuditableModel, optional: frozenset[str]) -> set[str]:
+    """Return those of the gradients ``optional`` whose layer ``model`` has."""
+    return {name for name in optional if name.removeprefix(GRADIENT) in model.layers}
 
 
 def _trained(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks import ATTACKS, WITH_STATED_SD
+from privoxel.attacks import ATTACKS, ON_COPIES, WITH_STATED_SD, projected
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.memberships import Grouped
@@ -32,6 +32,7 @@ from privoxel.models.several import Several, needed_columns, stated_spread
 from privoxel.models.validation import find_problems
 from privoxel.models.weights import load_into, read_weights
 from privoxel.recipes.brought import Brought
+from privoxel.recipes.course import with_copies
 from privoxel.recipes.further_targets import missing_notes, target_problems
 from privoxel.recipes.queried import states_of
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
@@ -68,7 +69,13 @@ class Scans(NamedTuple):
 
 
 def brought_white_box(
-    box: WhiteBox, grouped: Grouped, name: str, *, signals: SignalConfig, runtime: Runtime
+    box: WhiteBox,
+    grouped: Grouped,
+    name: str,
+    *,
+    signals: SignalConfig,
+    runtime: Runtime,
+    stability: bool = False,
 ) -> Brought:
     """Return what a network with its weights gives an audit.
 
@@ -78,6 +85,7 @@ def brought_white_box(
         name: how files and report call the model.
         signals: what is extracted besides what the attacks read; ``gradient:NAME`` names a further layer.
         runtime: where it is computed.
+        stability: run the attacks on moved, turned and noisy copies of the scans too.
 
     Raises:
         ModelProblemsError: listing everything that keeps the network from being audited.
@@ -86,11 +94,13 @@ def brought_white_box(
     box = replace(box, layers=(*box.layers, *further))
     columns = needed_columns(box.head)
     model = checked_model(box, grouped.cohort, runtime, known=target_problems(grouped, columns))
-    attacks = white_box_attacks(model)
+    attacks = {**white_box_attacks(model), **(ON_COPIES if stability else {})}
     places = model.located
 
-    def observe(plan: TargetPlan, wanted: Sequence[Attack], workplace: Workplace) -> Observed:  # noqa: ARG001
-        return observe_model(model, plan, workplace)
+    def observe(plan: TargetPlan, wanted: Sequence[Attack], workplace: Workplace) -> Observed:
+        observed = observe_model(model, plan, workplace, wanted)
+        table = with_copies(observed.table, model, wanted, plan.name, workplace)
+        return observed._replace(table=table)
 
     logger.info("Layers: %s", ", ".join(f"{role} = {name}" for role, name in places.described.items()))
     return Brought(
@@ -99,10 +109,12 @@ def brought_white_box(
         cohort=grouped.cohort,
         states=states_of(grouped),
         attacks=attacks,
+        when_named={attack.name: attack for attack in projected.ATTACKS},
         observe=observe,
         primary=PRIMARY,
         facts={
             "network": type(box.net).__name__,
+            **({"stability": True} if stability else {}),
             "parameters": sum(parameter.numel() for parameter in box.net.parameters()),
             "weights": weights_digest(box.net),
             "head": described_head(box.head),
@@ -244,8 +256,12 @@ def _is_linear_regression(model: AdaptedModel) -> bool:
     return weight.shape[0] == 1 and weight.numel() <= WIDEST_CURVATURE
 
 
-def observe_model(model: AdaptedModel, plan: TargetPlan, workplace: Workplace) -> Observed:
+def observe_model(
+    model: AdaptedModel, plan: TargetPlan, workplace: Workplace, attacks: Sequence[Attack] = ()
+) -> Observed:
     """Return the signals of ``model`` on every scan of the workplace's cohort, in its order.
+
+    Projections are among them where ``attacks`` read any.
 
     Written to the run folder batch by batch; memory does not grow with the number of scans.
     """
@@ -254,7 +270,7 @@ def observe_model(model: AdaptedModel, plan: TargetPlan, workplace: Workplace) -
     if not folder.done(step):
         shutil.rmtree(place, ignore_errors=True)
         extraction = Extraction(
-            wanted_signals(model, settings.extra),
+            wanted_signals(model, (*settings.extra, *projections_of(attacks))),
             settings.batch_size,
             workplace.runtime,
             settings.memory_bytes,
@@ -280,6 +296,11 @@ def observe_model(model: AdaptedModel, plan: TargetPlan, workplace: Workplace) -
     )
     table = by_role(table, model)
     return Observed(plan, None, (), float(table.age[table.is_member()].mean()), table)
+
+
+def projections_of(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """Return the projections of the whole gradient that ``attacks`` read."""
+    return tuple(sorted({s for attack in attacks for s in attack.requires if s.startswith(PROJECTION)}))
 
 
 def wanted_signals(model: AdaptedModel, extra: Sequence[str]) -> tuple[str, ...]:

@@ -19,13 +19,14 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.nn import functional
 
+from privoxel.arrays import Float32Array
 from privoxel.cohort.base import Cohort, ScanId
 from privoxel.errors import SignalError
-from privoxel.models.base import AuditableModel
+from privoxel.models.adapted import AdaptedModel
 from privoxel.progress import Progress
 from privoxel.seeding import Streams
-from privoxel.signals.extract import signal_file
-from privoxel.signals.snapshots import Snapshots
+from privoxel.signals.extract import Model, signal_file
+from privoxel.signals.snapshots import OwnWeights, Snapshots, Weights
 from privoxel.signals.table import AUGMENTED
 from privoxel.training.runtime import Runtime
 
@@ -58,7 +59,7 @@ class Augmentation:
 
 
 def extract_augmented(
-    model: AuditableModel,
+    model: Model,
     snapshots: Sequence[Path],
     cohort: Cohort,
     augmentation: Augmentation,
@@ -68,13 +69,17 @@ def extract_augmented(
 ) -> dict[str, Path]:
     """Write the predictions on the copies of every scan for each snapshot, and return the files by signal.
 
+    Without ``snapshots`` the model is taken as it is, with the weights that it has.
+
     Raises:
         SignalError: if a prediction is not finite, naming the scans' rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = Snapshots(model, snapshots, augmentation.runtime)
+    weights: Weights = OwnWeights(model, augmentation.runtime)
+    if snapshots:
+        weights = Snapshots(model, snapshots, augmentation.runtime)
     names = {kind: f"{AUGMENTED}{kind}" for kind in augmentation.kinds}
-    shape = (1, len(snapshots), len(cohort), len(STEPS))
+    shape = (1, len(weights), len(cohort), len(STEPS))
     files = {name: folder / signal_file(name) for name in names.values()}
     arrays = {n: open_memmap(path, mode="w+", dtype=np.float32, shape=shape) for n, path in files.items()}
     with progress.task("augmented copies", len(cohort)) as task, torch.inference_mode():
@@ -84,14 +89,21 @@ def extract_augmented(
             scans = [cohort.covariates.scans[row] for row in rows]
             for kind, name in names.items():
                 for k, moved in enumerate(copies_of(volumes, scans, kind, augmentation)):
-                    for snapshot in range(len(snapshots)):
+                    for snapshot in range(len(weights)):
                         weights.use(snapshot)
-                        arrays[name][0, snapshot, rows, k] = model(moved).float().reshape(-1).cpu().numpy()
+                        arrays[name][0, snapshot, rows, k] = _ages(model, moved)
                 _check_finite(name, arrays[name], rows)
             task.advance(len(rows))
     for array in arrays.values():
         array.flush()
     return files
+
+
+def _ages(model: Model, volumes: Tensor) -> Float32Array:
+    """Return the predicted ages of volumes, years."""
+    output = model(volumes).float()
+    ages: Tensor = model.head.ages(output) if isinstance(model, AdaptedModel) else output
+    return ages.reshape(-1).cpu().numpy()
 
 
 def copies_of(

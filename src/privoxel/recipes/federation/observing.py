@@ -11,13 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from privoxel.arrays import FloatArray, IntArray
+from privoxel.attacks.federated import FEATURE_SETS
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.partitions import UNSEEN, Partition
 from privoxel.models import build_model, spec_of
 from privoxel.models.base import AuditableModel
 from privoxel.progress import Progress
 from privoxel.recipes.federation.settings import FederateConfig
-from privoxel.recipes.target import OPTIONAL_SIGNALS
+from privoxel.recipes.target import given_by
 from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, extract, open_table
 from privoxel.signals.table import GRADIENT, GRADIENT_NORMS, PREDICTION, Membership, SignalTable
@@ -149,7 +150,7 @@ def extract_signals(
 def signals_of(model: AuditableModel, extra: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what the three feature sets of the paper read of ``model``, and ``extra``."""
     wanted = {PREDICTION, GRADIENT_NORMS, *(f"{GRADIENT}{layer}" for layer in (model.last_conv, "output"))}
-    wanted |= {name for name in OPTIONAL_SIGNALS if name.removeprefix(GRADIENT) in model.layers}
+    wanted |= given_by(model, FEATURE_SETS[-1].uses)
     return tuple(sorted(wanted | set(extra)))
 
 

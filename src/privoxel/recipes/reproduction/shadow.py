@@ -15,7 +15,7 @@ import numpy as np
 
 from privoxel.arrays import IntArray
 from privoxel.attacks import get_attack
-from privoxel.attacks.base import Attack, Knowledge
+from privoxel.attacks.base import Attack, Knowledge, optional_signals
 from privoxel.cohort.base import Covariates
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig
@@ -32,7 +32,7 @@ from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.plan import plan_targets
 from privoxel.recipes.reproduction.central import ShadowSettings
 from privoxel.recipes.runs import cohort_content, log_file, write_config
-from privoxel.recipes.target import OPTIONAL_SIGNALS, TargetPlan, Workplace, observe, signals_of, started
+from privoxel.recipes.target import TargetPlan, Workplace, observe, signals_of, started
 from privoxel.seeding import Streams
 from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run, write_json
@@ -46,10 +46,6 @@ KNOWN = 0.5
 """Share of the unseen participants whom the adversary knows, as non-members of the shadow."""
 FITTED = 0.8
 """Share of the shadow's participants that the classifier learns from; the rest is the paper's validation."""
-
-
-KEPT = frozenset(OPTIONAL_SIGNALS)
-"""Signals that the classifier reads where there are any."""
 
 
 class Groups(NamedTuple):
@@ -172,7 +168,7 @@ def _transfer(
     thresholds = np.empty(repeats)
     for k, draw in enumerate(draws):
         knowledge = Knowledge(leaked=shadow.select(draw.leaked))
-        asked = _joined(target, shadow.select(draw.evaluated), attack.requires | KEPT)
+        asked = _joined(target, shadow.select(draw.evaluated), attack.requires | optional_signals(attack))
         scored = attack.score(asked.blinded(), knowledge, streams.generator(f"attack/{k}"))
         on_target[k], on_shadow[k, draw.evaluated] = np.split(scored.scores, [len(target)])
         thresholds[k] = scored.threshold
