@@ -14,7 +14,6 @@ from privoxel.evaluation.combine import over_targets
 from privoxel.evaluation.metrics import (
     auc,
     balanced_accuracy,
-    minimal_detectable_auc,
     paired_auc_difference,
     tpr_at_fpr,
 )
@@ -149,12 +148,3 @@ def test_the_interval_over_targets_covers_at_least_ninety_three_percent(count, k
         for _ in range(500)
     ]
     assert_covers(hits, 0.02)
-
-
-@pytest.mark.parametrize(("members", "non_members"), [(40, 60), (150, 150), (300, 90)])
-def test_the_minimal_detectable_auc_is_found_in_four_of_five_audits(members, non_members):
-    limit = minimal_detectable_auc(members, non_members)
-    shift = math.sqrt(2.0) * float(norm.ppf(limit))
-    design, rng = Design(members=members, non_members=non_members, shift=shift), np.random.default_rng(24)
-    found = [auc(simulate(design, rng), 0.9).low > 0.5 for _ in range(1000)]
-    assert 0.75 <= np.mean(found) <= 0.86
