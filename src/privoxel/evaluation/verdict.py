@@ -272,21 +272,16 @@ def detectable_auc(inputs: VerdictInputs) -> float | None:
 
 
 def _power(detectable: float, control: Estimate | None) -> str:
-    given = f" ({_percent(control.value or 0.5)} being age, sex and site)" if control else ""
-    given = given if excess_counts(control) else ""
-    return (
-        f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more{given}"
-    )
+    found = f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
+    if control is None or control.value is None or not excess_counts(control):
+        return found
+    return f"{found} ({_percent(control.value)} being age, sex and site)"
 
 
 def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: list[str]) -> Verdict:
     detectable = detectable_auc(inputs)
     if detectable is not None:
-        above = ", with age, sex and site as they are" if excess_counts(inputs.control) else ""
-        power = (
-            f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
-        )
-        reasons = [*reasons, power + above]
+        reasons = [*reasons, _power(detectable, inputs.control)]
     if inputs.best is not None and outcome != "refused":
         reasons = [*reasons, _best_reason(inputs.best, inputs.primary_attack)]
     return Verdict(

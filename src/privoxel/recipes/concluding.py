@@ -8,10 +8,11 @@ from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
+from privoxel.evaluation.comparison import components_over_targets
 from privoxel.evaluation.excess import excess_of_chosen, excess_over
-from privoxel.evaluation.intervals import effective_participants
+from privoxel.evaluation.intervals import auc_contributions, effective_participants
 from privoxel.evaluation.metrics import to_metric
-from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
+from privoxel.evaluation.results import AttackSummary, Spread, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide, excess_counts
 from privoxel.recipes.choosing import Chosen, best_of, of_no_more_access, shared_attacks
@@ -54,7 +55,21 @@ def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackS
         key: to_metric(estimate, paper=paper if key == "balanced_accuracy" else None)
         for key, estimate in estimates.items()
     }
-    return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+    return AttackSummary(
+        name=name, model=model, n_targets=len(targets), metrics=metrics, spread=_spread(name, targets)
+    )
+
+
+def _spread(name: str, targets: Sequence[Judged]) -> Spread | None:
+    """Return how far the attack's AUC differs between targets; those of one design differ by training."""
+    scores = [_scores(one, name) for one in targets]
+    designs = [(one.plan.design.members, one.plan.design.non_members) for one in targets]
+    found = components_over_targets(scores, designs=designs)
+    if found is None:
+        return None
+    values = [auc_contributions(one).auc.mean() for one in scores]
+    sd = float(np.std(values, ddof=1))
+    return Spread(sd=sd, **found._asdict(), share=found.beyond_participants)
 
 
 def _alone(name: str, target: Target) -> AttackSummary:
