@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from privoxel.evaluation.draws import audit_draws, reproduction_draws
 from privoxel.evaluation.scored import Evaluated
+
+MEMBERS, OTHERS = 40, 60
+"""Of ``learned``."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,20 @@ def one_repeat(members: object, non_members: object, threshold: float = 0.0) -> 
 def normal_grid(size: int, shift: float) -> np.ndarray:
     """Return normal quantiles at the middles of ``size`` equal shares, moved by ``shift``."""
     return norm.ppf((np.arange(size) + 0.5) / size) + shift
+
+
+def learned(rng, features, protocol="audit", learns=True):
+    """Return scores of attackers who learn the difference of two means of noise, or who do not learn."""
+    signals = rng.normal(size=(MEMBERS + OTHERS, features))
+    members = np.arange(MEMBERS + OTHERS) < MEMBERS
+    codes = np.arange(len(members))
+    if protocol == "audit":
+        draws = audit_draws(members.astype(int), codes, rng=rng)
+    else:
+        draws = reproduction_draws(members.astype(int), codes, repeats=5, rng=rng)
+    scores = np.full((len(draws), len(members)), np.nan)
+    for row, draw in zip(scores, draws, strict=True):
+        known = draw.leaked & members, draw.leaked & ~members
+        direction = signals[known[0]].mean(axis=0) - signals[known[1]].mean(axis=0) if learns else 1.0
+        row[draw.evaluated] = (signals * direction).sum(axis=1)[draw.evaluated]
+    return Evaluated(scores, np.zeros(len(draws)), members, codes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from privoxel.attacks import get_attack
-from tests.null_calibration import EXCESS, MATCHED, Alarm, all_alarms, lower_limit, scores_of
+from tests.null_calibration import BEST, EXCESS, MATCHED, Alarm, all_alarms, lower_limit, scores_of
 from tests.null_targets import NullTarget, Setting, null_targets
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_without_a_shift_every_attack_and_metric_and_the_best_of_many_keep_to_fi
     assert_within_the_limit(cells)
 
 
-def test_members_five_years_older_are_found_by_raw_attacks_and_not_beyond_the_control():
+def test_members_five_years_older_are_found_by_raw_attacks_and_not_beyond_the_control_nor_by_the_best():
     cells = alarms_at(5.0, 6000)
     raw = [alarm.raised for alarm in cells["covariates-only", "auc"]]
     assert np.mean(raw) > 0.9
@@ -81,4 +81,5 @@ def test_members_five_years_older_are_found_by_raw_attacks_and_not_beyond_the_co
         cell: tests for cell, tests in cells.items() if cell[1] == EXCESS or cell[1].startswith(MATCHED)
     }
     assert len(controlled) >= 4 * len(ATTACKS)
+    assert len(controlled[BEST, EXCESS]) == TARGETS
     assert_within_the_limit(controlled)

@@ -14,7 +14,7 @@ import pytest
 from privoxel.attacks import ATTACKS, CONTROLS, WHEN_NAMED, WITH_STATED_SD
 from privoxel.attacks.base import needs_models
 from privoxel.evaluation.archive import Archive
-from privoxel.evaluation.results import Results
+from privoxel.evaluation.results import SCHEMA_VERSION, Results
 from privoxel.recipes import audit
 from privoxel.recipes.plan import VOLUMETRIC_ONLY
 from tests.recipes.commands import call
@@ -143,7 +143,7 @@ def test_worker_processes_change_no_number(monkeypatch, finished, tmp_path, resu
 def test_a_finished_run_is_found_again(monkeypatch, finished, capsys):
     before = (finished / "results.json").read_bytes()
     assert call(monkeypatch, "run", CONFIG, "-o", finished, "--resume", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["schema_version"] == "1.1"
+    assert json.loads(capsys.readouterr().out)["schema_version"] == SCHEMA_VERSION
     assert (finished / "results.json").read_bytes() == before
 
 

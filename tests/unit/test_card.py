@@ -1,5 +1,7 @@
 import json
+import re
 
+from privoxel.recipes.risk import assess_risk
 from privoxel.report.card import (
     CARD_VERSION,
     PrivacyCard,
@@ -9,6 +11,7 @@ from privoxel.report.card import (
     shipped_card_schema,
 )
 from tests.fabricated import Fabrication, fabricated_run
+from tests.unit.test_participants_risk import CONFIG, cohort, several
 
 SPENT = {
     "privacy_epsilon": "7.98765",
@@ -86,3 +89,35 @@ def test_models_with_one_guarantee_share_a_line_and_an_infinite_epsilon_is_null(
     assert f"of {first}, {second}, for" in lines[0]
     assert f"of {third}, for each participant: no meaningful guarantee." in lines[1]
     assert len(lines) == 2
+
+
+def test_what_a_card_says_of_people_is_said_of_groups_that_hide_them():
+    """No count below the smallest group, no age but that of a band, nobody's name, not even a rare site's."""
+    results = fabricated_run(Fabrication())[0]
+    risk = list(assess_risk(several(4), cohort(), CONFIG).summaries)
+    youngest, oldest = results.cohort.age_min, results.cohort.age_max
+    card = privacy_card(results.model_copy(update={"risk": risk}))
+    (exposure,) = card.exposure
+    assert exposure.smallest_group == CONFIG.report.smallest_group
+    assert min(group.participants for group in exposure.groups) >= exposure.smallest_group
+    assert sum(group.participants for group in exposure.groups) == risk[0].n_members
+    stated = [group.probability.value for group in exposure.groups]
+    assert stated == sorted(stated, reverse=True)
+    for text in (card.model_dump_json(), card_markdown(card)):
+        assert "sub-" not in text
+        assert f"{youngest}" not in text
+        assert f"{oldest}" not in text
+    bands = [group.people.split(",")[0] for group in exposure.groups if group.people != "everyone else"]
+    assert all(re.fullmatch(r"\d0–\d9", band) for band in bands)
+    assert f"{exposure.groups[0].people}: " in card_markdown(card)
+
+
+def test_a_card_without_probabilities_says_nothing_of_people():
+    risk = [line.model_copy(update={"mean_members": None}) for line in fabricated_people().risk]
+    assert risk
+    assert privacy_card(fabricated_people().model_copy(update={"risk": risk})).exposure == []
+    assert len(privacy_card(fabricated_people()).exposure) == len(risk)
+
+
+def fabricated_people():
+    return fabricated_run(Fabrication(people=True))[0]

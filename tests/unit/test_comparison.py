@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from privoxel.evaluation.comparison import compare_attacks
+from privoxel.evaluation.comparison import compare_attacks, components_over_targets
 from privoxel.evaluation.metrics import auc, paired_auc_difference
 from privoxel.evaluation.scored import Evaluated
 from tests.scores import one_repeat
@@ -93,3 +93,32 @@ def test_targets_that_do_not_pair_are_refused():
         compare_attacks(first, second[:1])
     with pytest.raises(ValueError, match="same scans"):
         compare_attacks(first, second[::-1])
+
+
+def trained_again(rng: np.random.Generator, *, size: int = 600) -> list[Evaluated]:
+    """Return eight targets of four designs, each trained twice: a training moves the leak."""
+    found = []
+    for row in range(8):
+        leak = 1.0 + 0.5 * rng.normal()
+        score = rng.normal(size=2 * size) + leak * (np.arange(2 * size) < size)
+        one = one_repeat(score[:size], score[size:])
+        found.append(replace(one, participants=one.participants + 5000 * (row // 2)))
+    return found
+
+
+def test_what_trainings_of_one_design_differ_by_is_told_from_participants_and_designs():
+    found = [
+        components_over_targets(trained_again(np.random.default_rng(seed)), designs=[0, 0, 1, 1, 2, 2, 3, 3])
+        for seed in range(12)
+    ]
+    trainings = np.mean([one.trainings for one in found])
+    slope = np.exp(-0.25) / np.sqrt(4 * np.pi)  # of the AUC in the leak, at a leak of one
+    assert trainings == pytest.approx((0.5 * slope) ** 2, rel=0.35)
+    assert np.mean([one.participants for one in found]) < 0.05 * trainings
+    assert np.mean([one.beyond_participants for one in found]) > 0.9
+
+
+def test_one_target_has_no_components_and_designs_trained_once_no_trainings():
+    targets = trained_again(np.random.default_rng(0), size=20)
+    assert components_over_targets(targets[:1]) is None
+    assert components_over_targets(targets).trainings is None

@@ -6,12 +6,14 @@ import pytest
 from privoxel.cohort.splits import Design
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.evaluation.archive import TargetScores
+from privoxel.evaluation.metrics import paired_auc_difference
 from privoxel.evaluation.results import CohortSummary, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import best_over_targets
 from privoxel.recipes import choosing
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.choosing import best_attacks, best_of
+from privoxel.recipes.comparing import compared_attacks
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
 from privoxel.recipes.target import TargetPlan
@@ -77,6 +79,9 @@ def test_summaries_average_over_the_targets_of_a_model():
     rows = {row.name: row for row in summarise(targets, CONFIG)}
     aucs = [summarise([target], CONFIG)[0].metrics["auc"].value for target in targets]
     assert rows["abs-error"].n_targets == 3
+    assert rows["abs-error"].spread.sd == pytest.approx(np.std(aucs, ddof=1))
+    assert rows["abs-error"].spread.trainings is not None  # all are of one design
+    assert summarise(targets[:1], CONFIG)[0].spread is None
     assert rows["abs-error"].metrics["auc"].value == pytest.approx(np.mean(aucs))
 
 
@@ -121,3 +126,36 @@ def test_the_number_of_threads_changes_no_estimate():
     assert alone == together
     assert [one.name for one in together.targets[0].attacks] == ["abs-error", "population"]
     assert [one.name for one in together.targets[0].controls] == [COVARIATES_ONLY, PSEUDO_MEMBERS]
+
+
+def test_every_other_attack_is_compared_with_the_error_on_the_same_people():
+    one = two_attacks()
+    (found,) = compared_attacks([[one]])
+    scores = one.scores.evaluated
+    expected = paired_auc_difference(scores["population"], scores["abs-error"])
+    assert (found.name, found.baseline, found.model, found.n_targets) == (
+        "population",
+        "abs-error",
+        "cnn3d",
+        1,
+    )
+    assert (found.difference.value, found.difference.low) == (expected.value, expected.low)
+    alone = replace(one.scores, evaluated={"population": scores["population"]})
+    assert compared_attacks([[one._replace(scores=alone)]]) == []
+
+
+def test_with_several_models_the_excess_is_as_wide_as_the_auc():
+    one, other = (judged(name, each=200, shift=0.5) for name in ("cnn3d", "slice-mean"))
+    narrow, wide = verdict_of([one], CONFIG), verdict_of([one, other], CONFIG)
+    assert wide.minimal_detectable_auc > narrow.minimal_detectable_auc
+    assert wide.auc.high - wide.auc.low > narrow.auc.high - narrow.auc.low
+
+
+def test_the_results_hold_the_errors_with_intervals():
+    cohort = CohortSummary.model_construct(name="made up")
+    facts = {"created": "", "versions": {}, "machine": {}, "seconds": {}}
+    (target,) = assemble_results([two_attacks()], config=CONFIG, cohort=cohort, facts=facts).targets
+    assert set(target.errors) == {"members", "non_members", "gap"}
+    assert target.errors["members"].value == pytest.approx(2.0, abs=0.1)
+    assert target.errors["members"].low < target.errors["members"].value < target.errors["members"].high
+    assert target.errors["gap"].value == pytest.approx(2.0, abs=0.1)

@@ -11,8 +11,6 @@ from privoxel.evaluation.metrics import (
     auc,
     balanced_accuracy,
     draws_for,
-    hanley_mcneil_variance,
-    minimal_detectable_auc,
     non_members_needed,
     paired_auc_difference,
     to_metric,
@@ -194,26 +192,6 @@ def test_an_attack_compared_with_itself_differs_by_nothing_with_some_doubt(repea
 def test_other_scans_cannot_be_paired(repeated):
     with pytest.raises(ValueError, match="needs the same scans in both"):
         paired_auc_difference(repeated, simulate(REPEATED, np.random.default_rng(9)))
-
-
-def test_the_minimal_detectable_auc_falls_with_size_and_meets_its_definition():
-    sizes = [(20, 30), (60, 91), (694, 694), (5000, 7000)]
-    limits = [minimal_detectable_auc(*size) for size in sizes]
-    assert limits == sorted(limits, reverse=True)
-    area = limits[1]
-    null = math.sqrt((60 + 91 + 1) / (12 * 60 * 91))
-    power = norm.cdf((area - 0.5 - norm.isf(0.05) * null) / math.sqrt(hanley_mcneil_variance(area, 60, 91)))
-    assert power == pytest.approx(0.8, abs=1e-6)
-
-
-def test_too_few_participants_can_detect_nothing():
-    assert minimal_detectable_auc(1, 2) == 1.0
-    with pytest.raises(ValueError, match="needs members and non-members"):
-        minimal_detectable_auc(0, 100)
-
-
-def test_hanley_and_mcneil_reduce_to_the_bernoulli_variance_for_one_pair():
-    assert hanley_mcneil_variance(0.7, 1, 1) == pytest.approx(0.7 * 0.3)
 
 
 def test_large_cohorts_get_fewer_draws():

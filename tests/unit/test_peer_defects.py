@@ -1,10 +1,15 @@
 """Numerical defects found in other tools, and that none of our attacks has them."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ON_COPIES, ON_TRAINING, WITH_STATED_SD, list_attacks
 from privoxel.attacks.base import Knowledge
 from privoxel.attacks.influence import SELF_INFLUENCE
 from privoxel.attacks.population import POPULATION, Sizes, share_of_larger
@@ -14,9 +19,30 @@ from privoxel.attacks.svm import PREDICTION_LABEL_SVM
 from privoxel.attacks.threshold import ABS_ERROR
 from privoxel.attacks.thresholds import best_threshold
 from privoxel.attacks.tube import TUBE
-from tests.tables import Widths, leak, make_table, with_errors
+from privoxel.cohort.splits import MEMBER, NON_MEMBER, draw_design, membership_of, training_rows
+from privoxel.config import ModelConfig, RunConfig, parse_config
+from privoxel.errors import CohortError, SignalError
+from privoxel.evaluation.archive import TargetScores
+from privoxel.evaluation.draws import pseudo_members
+from privoxel.evaluation.epsilon import Canaries, HeldOutThreshold
+from privoxel.evaluation.frontier import Choice
+from privoxel.evaluation.scored import Evaluated
+from privoxel.evaluation.selection import best_of_many
+from privoxel.recipes.defending.bounding import bound_privacy, canaries
+from privoxel.recipes.defending.reading import Finished
+from privoxel.recipes.defending.settings import Point
+from privoxel.recipes.target import TargetPlan
+from privoxel.seeding import Streams
+from privoxel.signals.table import PREDICTION, LazyArray, SignalTable
+from tests.conftest import make_cohort
+from tests.fabricated import Fabrication, fabricated_run
+from tests.scores import one_repeat
+from tests.tables import Widths, leak, make_references, make_table, with_errors, with_signal
 
 FITTED = (TUBE, PREDICTION_LABEL_SVM, POPULATION, QUANTILE, QUANTILE_GAUSSIAN, SELF_INFLUENCE, STACKED)
+EVERYONE = (*list_attacks(), *ON_COPIES.values(), *ON_TRAINING.values(), *WITH_STATED_SD.values())
+NO_AGE_OF_THE_TARGET = ("self-influence", "stability")
+"""Attacks that read predictions, but no error of the scans that they score."""
 
 
 def scored(attack, split, seed=0):
@@ -35,15 +61,42 @@ def test_a_small_loss_means_member_so_no_score_is_upside_down():
         assert roc_auc_score(split.target.is_member(), scored(attack, split).scores) > 0.6, attack.name
 
 
-def test_a_column_of_ages_is_never_broadcast_against_a_row_of_predictions():
-    """(N,) against (N, 1) silently gives N × N losses."""
+@pytest.mark.parametrize("name", ["prediction", "stated-sd"])
+def test_a_column_of_predictions_is_refused_before_it_meets_a_row_of_ages(name):
+    """(N, 1) against (N,) silently gives N × N losses."""
     table = make_table(members=5, non_members=8)
-    assert table.error().shape == (13,)
+    column = LazyArray(table.values[name].source[..., None])
+    with pytest.raises(SignalError, match=rf"{name} needs one number a scan, of shape \(1, 3, 13\), got"):
+        replace(table, values={**table.values, name: column})
+
+
+def test_a_column_of_ages_is_refused():
+    """(N,) against (N, 1): ART broadcasts the other way round, too."""
+    people = make_table(members=5, non_members=8).covariates
+    with pytest.raises(CohortError, match=r"one age for each of 13 scans, got shape \(13, 1\)"):
+        replace(people, age=people.age[:, None])
+
+
+def test_the_error_of_each_scan_is_its_own():
+    table = make_table(members=5, non_members=8)
     slow = [float(p) - float(a) for p, a in zip(table.read("prediction"), table.age, strict=True)]
+    assert table.error().shape == (13,)
     np.testing.assert_allclose(table.error(), slow)
-    split = leak(make_table(), per_class=20)
-    for attack in FITTED:
-        assert scored(attack, split).scores.shape == (len(split.target),), attack.name
+
+
+@pytest.mark.parametrize("attack", [ABS_ERROR, *FITTED], ids=lambda a: a.name)
+def test_no_scan_is_scored_by_the_loss_of_the_last_one(attack):
+    """A loss that a loop overwrites is that of the last sample for everyone."""
+    split = leak(make_table(gap=2.0), per_class=20)
+    signal = "gradient:output" if attack is SELF_INFLUENCE else "prediction"
+    values = split.target.read(signal)
+    changed = values.copy()
+    changed[-1] = values[-1] * 1.5
+    before = scored(attack, split).scores
+    after = scored(attack, split._replace(target=with_signal(split.target, signal, changed))).scores
+    assert before[-1] != after[-1]
+    np.testing.assert_allclose(after[:-1], before[:-1], rtol=1e-4, atol=1e-5)
+    assert len(np.unique(before)) > len(before) // 4
 
 
 def test_prediction_and_age_are_not_swapped():
@@ -80,10 +133,85 @@ def test_a_threshold_is_not_tuned_on_the_scans_it_is_judged_on(attack):
 
 
 @pytest.mark.parametrize("attack", FITTED, ids=lambda a: a.name)
-def test_zero_labels_or_an_offset_do_not_hide_a_leak_from_the_threshold(attack):
+def test_no_threshold_calls_everyone_the_same_where_the_scores_tell_them_apart(attack):
     """A tool that guesses which way its scores point calls everyone the same: accuracy 0.5 at AUC 0.77."""
     split = leak(make_table(members=200, non_members=201, gap=6.0, seed=5), per_class=80)
     assert balanced_accuracy(scored(attack, split), split.target.is_member()) > 0.6
+
+
+class World(NamedTuple):
+    """What an attack is given: the scans to score, and everything that it knows."""
+
+    target: SignalTable
+    knowledge: Knowledge
+
+
+def aged(table: SignalTable, age: np.ndarray) -> SignalTable:
+    """Return ``table`` at other ages: every prediction, also on copies, moves along, so that errors stay."""
+    moved = {}
+    for name, array in table.values.items():
+        if name == "prediction" or name.startswith("augmented:"):
+            years = (age - table.age).reshape(1, 1, -1, *[1] * (len(array.shape) - 3))
+            moved[name] = LazyArray((array.source + years).astype(np.float32))
+    return replace(table, covariates=replace(table.covariates, age=age), values={**table.values, **moved})
+
+
+def world(age_of: Callable[[np.ndarray], np.ndarray]) -> World:
+    """Return the same small world, everyone at the age that ``age_of`` makes of theirs."""
+    table = make_table(gap=2.0, seed=1)
+    references = make_references(table, gap=2.0)
+    table, references = (aged(one, age_of(one.age)) for one in (table, references))
+    split = leak(table, per_class=20)
+    return World(split.target.blinded(), Knowledge(leaked=split.leaked, models=references))
+
+
+def a_tenth(age: np.ndarray) -> np.ndarray:
+    """Return the age at which everyone is a tenth of a year past a birthday."""
+    return np.floor(age) + 0.1
+
+
+@pytest.fixture(scope="module", params=EVERYONE, ids=lambda attack: attack.name)
+def attack(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def baseline(attack):
+    return scores_in(attack, world(a_tenth))
+
+
+def scores_in(attack, made: World) -> np.ndarray:
+    return attack.score(*made, np.random.default_rng(5)).scores
+
+
+def test_a_common_offset_of_age_and_prediction_hides_no_leak(attack, baseline):
+    """All errors are the same 20 years later, and so is every score, up to the rounding of its inputs."""
+    later = scores_in(attack, world(lambda age: a_tenth(age) + 20.0))
+    assert spearmanr(baseline, later).statistic > 0.999
+
+
+def test_labels_that_are_all_zero_hide_no_leak(attack, baseline):
+    """A regressor of residuals has labels of zero: relative errors divide by it, spreads of age are none.
+
+    Attacks that learn from age itself, not from errors, have nothing to learn there and need only be finite.
+    """
+    zero = scores_in(attack, world(np.zeros_like))
+    assert np.isfinite(zero).all()
+    if "prediction-label" not in attack.name:
+        assert spearmanr(baseline, zero).statistic > 0.7
+
+
+def test_ages_are_kept_as_fractions_of_years(attack, baseline):
+    """Cast to whole years, an age three tenths of a year later is the same age."""
+    made = world(a_tenth)
+    people = made.target.covariates
+    later, much_later = (
+        made._replace(target=replace(made.target, covariates=replace(people, age=people.age + years)))
+        for years in (0.3, 7.0)
+    )
+    reads_ages = (scores_in(attack, much_later) != baseline).any()
+    assert reads_ages or PREDICTION not in attack.requires or attack.name in NO_AGE_OF_THE_TARGET
+    assert (scores_in(attack, later) != baseline).any() == reads_ages
 
 
 def test_leverage_does_not_tell_who_was_leaked():
@@ -113,9 +241,68 @@ def test_equal_scores_count_half_in_a_rank():
         np.testing.assert_allclose(share_of_larger(same, same, bandwidth), 0.5)
 
 
-def test_every_registered_attack_keeps_ages_as_fractions_of_years():
-    """Ages cast to whole years make the error of a well-fitted scan a rounding error."""
-    table = make_table(members=5, non_members=8)
-    near = with_errors(table, np.full(13, 0.25))
-    result = ATTACKS["abs-error"].score(near, Knowledge(), np.random.default_rng(0))
-    np.testing.assert_allclose(result.scores, -0.25, atol=1e-5)
+def test_rows_that_are_exchanged_are_in_another_order():
+    """A permutation that is bound to a local name and dropped leaves members members, and p-values at 1."""
+    membership = np.repeat([1, 0], [10, 40])
+    halves = [pseudo_members(membership, np.arange(50), np.random.default_rng(k)) for k in range(30)]
+    named = np.mean([half[10:] == 1 for half in halves], axis=0)
+    assert (named > 0.1).all()
+    assert (named < 0.9).all()
+    perfect = one_repeat(np.arange(20.0) + 100.0, np.arange(20.0))
+    assert best_of_many({"perfect": perfect}, np.random.default_rng(0), draws=99).p_value == 0.01
+
+
+def test_every_model_has_a_bound_of_its_own_and_the_level_is_shared():
+    """Joined, the scores of two trainings are no single run: their bound holds for neither."""
+    results = fabricated_run(Fabrication(targets=2))[0]
+    spent = {"privacy_epsilon": "9", "privacy_guarantee": "ε = 9"}
+    of_both = [one.model_copy(update={"design": one.design | {"defence": spent}}) for one in results.targets]
+    results = results.model_copy(update={"targets": of_both})
+    attacked = [learned_well(seed) for seed in (1, 2)]
+    targets = tuple(
+        TargetScores(*[np.zeros(80)] * 3, one.members, one.participants, {"abs-error": one}, {})
+        for one in attacked
+    )
+    config = parse_config({"privacy": {"noise_multiplier": 1.0, "delta": 1e-3}})
+    setting = Finished(Point("a", "privacy", "a", config, {}), results, Choice("a", targets), 1.0)
+    (found,) = bound_privacy([setting], "abs-error").values()
+    own = [
+        HeldOutThreshold(0.975).bound(canaries(one), 1e-3, streams_of(config, k)).epsilon
+        for k, one in enumerate(attacked)
+    ]
+    assert found.lower == pytest.approx(max(own))
+    both = Canaries(
+        np.concatenate([canaries(one).scores for one in attacked]),
+        np.concatenate([one.members for one in attacked]),
+    )
+    joined = HeldOutThreshold(0.95).bound(both, 1e-3, np.random.default_rng(0)).epsilon
+    assert found.lower < joined
+
+
+def learned_well(seed: int) -> Evaluated:
+    rng = np.random.default_rng(seed)
+    return one_repeat(rng.normal(3.0, 1.0, 40), rng.normal(0.0, 1.0, 40), threshold=1.5)
+
+
+def streams_of(config: RunConfig, number: int) -> np.random.Generator:
+    return Streams(config.seed).child("epsilon/a").generator(str(number))
+
+
+def test_nobody_who_trained_a_model_is_among_its_non_members():
+    """A tool that splits the training set in two compares members with members."""
+    cohort = make_cohort(40)
+    for seed in range(5):
+        design = draw_design(
+            cohort.covariates,
+            np.random.default_rng(seed),
+            members=12,
+            non_members=11,
+            others=12,
+            validation=3,
+        )
+        for is_null in (False, True):
+            plan = TargetPlan("cnn3d-1", ModelConfig(), design, is_null=is_null)
+            trained = training_rows(cohort, plan.trained_on, None)
+            states = membership_of(design, cohort.covariates)
+            assert not (states[trained] == NON_MEMBER).any()
+            assert (set(trained) == set(np.flatnonzero(states == MEMBER))) != is_null

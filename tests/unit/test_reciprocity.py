@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 
-from privoxel.evaluation.draws import audit_draws, reproduction_draws
 from privoxel.evaluation.intervals import auc_contributions
 from privoxel.evaluation.metrics import auc, balanced_accuracy, tpr_at_fpr
 from privoxel.evaluation.reciprocity import widened, widening, widening_of_calls
 from privoxel.evaluation.scored import Evaluated
+from tests.scores import MEMBERS, OTHERS, learned
 from tests.twins.reciprocity import slow_widening
-
-MEMBERS, OTHERS = 40, 60
-
-
-def learned(rng, features, protocol="audit", learns=True):
-    """Return scores of attackers who learn the difference of two means of noise, or who do not learn."""
-    signals = rng.normal(size=(MEMBERS + OTHERS, features))
-    members = np.arange(MEMBERS + OTHERS) < MEMBERS
-    codes = np.arange(len(members))
-    if protocol == "audit":
-        draws = audit_draws(members.astype(int), codes, rng=rng)
-    else:
-        draws = reproduction_draws(members.astype(int), codes, repeats=5, rng=rng)
-    scores = np.full((len(draws), len(members)), np.nan)
-    for row, draw in zip(scores, draws, strict=True):
-        known = draw.leaked & members, draw.leaked & ~members
-        direction = signals[known[0]].mean(axis=0) - signals[known[1]].mean(axis=0) if learns else 1.0
-        row[draw.evaluated] = (signals * direction).sum(axis=1)[draw.evaluated]
-    return Evaluated(scores, np.zeros(len(draws)), members, codes)
 
 
 @pytest.mark.parametrize("protocol", ["audit", "reproduction"])

@@ -407,3 +407,32 @@ def test_the_rarest_rate_has_a_column_only_where_somebody_has_it():
     assert "TPR at 0.1 % FPR" in page
     assert "1.2 %" in text_of(page)
     assert "TPR at 0.1 % FPR" not in render_report(results, archive)
+
+
+def test_attacks_are_compared_with_the_error_once_a_model(pages):
+    for case, tables in (("two attacks", 1), ("eight targets", 2)):
+        text = text_of(pages[case])
+        assert text.count("against the |error| threshold, on the same people") == tables
+        assert text.count("+0.021 (+0.004 to +0.038) better") == tables
+    assert "not worse by more than 0.01" in text_of(pages["two attacks"])
+
+
+def test_the_spread_over_targets_is_told_by_source_where_there_are_several(pages):
+    text = text_of(pages["eight targets"])
+    assert text.count("How far the AUC differs between the targets of") == 2
+    assert "0.031 40 % – 60 %" in text
+    assert "How far the AUC differs" not in text_of(pages["two attacks"])
+
+
+def test_prediction_errors_have_their_intervals(pages):
+    results, _ = fabricated_run(SMALL)
+    target = results.targets[0]
+    for name in ("members", "non_members", "gap"):
+        metric = target.errors[name]
+        assert f"{metric.value:.1f} ({metric.low:.1f} to {metric.high:.1f})" in text_of(pages["two attacks"])
+
+
+def test_the_page_says_for_whom_it_is_and_what_may_be_published(pages):
+    for page in pages.values():
+        assert "not for publication" in text_of(page)
+        assert "privacy_card.json" in text_of(page)

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from privoxel.evaluation.intervals import auc_contributions
 from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import _null_areas, best_of_many, best_over_targets, held_out_best
-from tests.scores import Design, one_repeat, simulate
+from tests.scores import Design, learned, one_repeat, simulate
 
 
 def noise_and_one(shift: float, count: int = 6, size: int = 60) -> dict[str, Evaluated]:
@@ -149,3 +151,16 @@ def test_among_settings_the_interval_holds_for_all_and_the_p_value_for_this_one(
     assert copies.auc.high - copies.auc.low == pytest.approx(alone.auc.high - alone.auc.low, rel=0.05)
     assert two.auc.high - two.auc.low > 1.03 * (alone.auc.high - alone.auc.low)
     assert "2 attacks of 10 settings" in copies.auc.method
+
+
+def test_over_targets_an_attack_that_learns_is_judged_by_its_wider_spread():
+    """Copies of one target have the p-value of that target's standardised AUC, times √3."""
+    one = learned(np.random.default_rng(4), 50)
+    targets = [{"learner": replace(one, participants=one.participants + 1000 * k)} for k in range(3)]
+    parts, null = auc_contributions(one), _null_areas([one], np.random.default_rng(0), 2000)
+    reached = (auc(one).value - 0.5) / parts.widening / null.std()
+    expected = norm.sf(np.sqrt(3) * reached)
+    found = best_over_targets(targets, np.random.default_rng(0), draws=999)
+    assert parts.widening > 1.2
+    assert found.p_value == pytest.approx(expected, abs=0.03)
+    assert abs(norm.sf(np.sqrt(3) * reached * parts.widening) - expected) > 0.06

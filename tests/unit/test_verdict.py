@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from privoxel.evaluation.metrics import minimal_detectable_auc, to_metric
+from privoxel.evaluation.detectable import minimal_detectable_auc, widening_of
+from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.results import BestAttack, Utility
 from privoxel.evaluation.scored import Estimate
 from privoxel.evaluation.verdict import DISCLAIMER, Candidate, VerdictInputs, decide
@@ -59,10 +60,24 @@ def test_the_low_end_must_lie_above_guessing(low, outcome):
 @pytest.mark.parametrize("auc", [LEAK, QUIET, UNSURE])
 def test_every_verdict_states_what_it_could_have_found(auc):
     verdict = decide(inputs(auc))
-    assert verdict.minimal_detectable_auc == minimal_detectable_auc(200, 190)
-    assert verdict.reasons[-1].startswith(
-        "with this many participants, 4 of 5 audits find a true AUC of 57 %"
+    widening = widening_of(auc, 200, 190)
+    assert verdict.minimal_detectable_auc == minimal_detectable_auc(200, 190, widening=widening)
+    shown = f"{100 * verdict.minimal_detectable_auc:.0f}"
+    assert verdict.reasons[-1] == (
+        f"with this many participants, 4 of 5 audits find a true AUC of {shown} % or more"
     )
+
+
+def test_what_could_have_been_found_beyond_the_covariates_is_their_auc_and_the_smallest_excess():
+    control, excess = estimate(0.6, 0.55, 0.65), estimate(0.02, -0.05, 0.09)
+    verdict = decide(inputs(QUIET, control=control, excess=excess))
+    assert verdict.minimal_detectable_auc == pytest.approx(0.6 + 0.07 * (1 + 0.8416 / 1.96), abs=1e-3)
+    assert verdict.reasons[-1].endswith("70 % or more (60 % being age, sex and site)")
+
+
+def test_a_wider_interval_could_have_found_less():
+    narrow, wide = decide(inputs(QUIET)), decide(inputs(estimate(0.52, 0.45, 0.59)))
+    assert wide.minimal_detectable_auc > narrow.minimal_detectable_auc
 
 
 def test_what_covariates_explain_is_not_a_leak_of_the_model():
@@ -83,9 +98,11 @@ def test_an_excess_over_the_covariates_is_a_leak():
     )
 
 
-def test_a_control_at_chance_asks_for_no_excess():
-    control = estimate(0.51, 0.46, 0.56)
-    assert decide(inputs(LEAK, control=control, excess=estimate(0.0, -0.1, 0.1))).outcome == "leak shown"
+@pytest.mark.parametrize(("value", "outcome"), [(0.5, "leak shown"), (0.501, "inconclusive")])
+def test_the_excess_counts_as_soon_as_covariates_rank_members_above_non_members(value, outcome):
+    """What escapes the control's interval need not escape the attack's."""
+    control = estimate(value, 0.46, 0.56)
+    assert decide(inputs(LEAK, control=control, excess=estimate(0.0, -0.1, 0.1))).outcome == outcome
 
 
 def test_a_control_above_chance_that_was_not_compared_holds_the_claim_back():

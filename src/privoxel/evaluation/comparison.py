@@ -14,6 +14,7 @@ import numpy as np
 from privoxel.arrays import FloatArray
 from privoxel.evaluation.intervals import (
     NO_SPREAD,
+    Contributions,
     auc_contributions,
     t_quantile,
     welch_freedom,
@@ -28,7 +29,7 @@ Finding = Literal["superior", "non-inferior", "inferior", "not shown"]
 
 
 class Components(NamedTuple):
-    """Variance of one target's difference, by source; each is at least 0.
+    """Variance of one target's value (an AUC, or a difference of two), by source; each is at least 0.
 
     ``participants``: sampling of the participants, the mean over targets. ``trainings``: between trainings on
     the same design, beyond the sampling that they do not share; None without a repeated design.
@@ -38,6 +39,13 @@ class Components(NamedTuple):
     participants: float
     trainings: float | None
     designs: float
+
+    @property
+    def beyond_participants(self) -> float | None:
+        """Share of the variance that is not the sampling of participants; None where there is no variance."""
+        beyond = (self.trainings or 0.0) + self.designs
+        total = self.participants + beyond
+        return beyond / total if total > NO_SPREAD else None
 
 
 class Comparison(NamedTuple):
@@ -84,7 +92,8 @@ def compare_attacks(
     values = np.array([single.value for single in singles], dtype=np.float64)
     if len(values) == 1:
         return Comparison(singles[0], _finding(singles[0], margin), margin, values, None)
-    covariance = _sampling_covariance(first, second)
+    parts = [auc_contributions(a).minus(auc_contributions(b)) for a, b in zip(first, second, strict=True)]
+    covariance = _sampling_covariance(first, parts)
     difference = _mean_difference(values, covariance, first, singles)
     components = _components(values, covariance, labels)
     return Comparison(difference, _finding(difference, margin), margin, values, components)
@@ -118,14 +127,28 @@ def _mean_difference(
     return Estimate(mean, max(mean - reach, -1.0), min(mean + reach, 1.0), level, method)
 
 
-def _sampling_covariance(first: Sequence[Evaluated], second: Sequence[Evaluated]) -> FloatArray:
-    """Return the covariance of the targets' differences that their participants cause: targets × targets."""
-    known = np.unique(np.concatenate([target.participants for target in first]))
-    added = np.zeros((len(first), len(known)))
-    for row, a, b in zip(added, first, second, strict=True):
-        mine, other = auc_contributions(a), auc_contributions(b)
-        total = mine.members - other.members + mine.non_members - other.non_members
-        row[np.searchsorted(known, np.unique(a.participants))] = total
+def components_over_targets(
+    targets: Sequence[Evaluated], *, designs: Sequence[Hashable] | None = None
+) -> Components | None:
+    """Return where the AUCs of one attack's targets differ from; None for fewer than two targets.
+
+    Arguments are those of ``compare_attacks``.
+    """
+    if len(targets) < 2:
+        return None
+    parts = [auc_contributions(target) for target in targets]
+    values = np.array([part.auc.mean() for part in parts], dtype=np.float64)
+    labels = list(range(len(targets))) if designs is None else list(designs)
+    return _components(values, _sampling_covariance(targets, parts), labels)
+
+
+def _sampling_covariance(targets: Sequence[Evaluated], parts: Sequence[Contributions]) -> FloatArray:
+    """Return the covariance of the targets' values that their participants cause: targets × targets."""
+    known = np.unique(np.concatenate([target.participants for target in targets]))
+    added = np.zeros((len(targets), len(known)))
+    for row, target, part in zip(added, targets, parts, strict=True):
+        codes = np.searchsorted(known, np.unique(target.participants))
+        row[codes] = (part.members + part.non_members) * part.widening
     return added @ added.T
 
 

@@ -8,7 +8,6 @@ interval (see ``intervals``).
 import math
 
 import numpy as np
-from scipy import optimize, stats
 
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.evaluation.intervals import (
@@ -286,43 +285,3 @@ def paired_auc_difference(a: Evaluated, b: Evaluated, *, level: float = 0.95) ->
         centre, reach = value, t_quantile(level, _freedom(parts, a)) * math.sqrt(parts.variance)
     low, high = min(max(centre - reach, -1.0), value), max(min(centre + reach, 1.0), value)
     return Estimate(value, low, high, level, method)
-
-
-def minimal_detectable_auc(
-    n_members: float, n_non_members: float, *, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the smallest true AUC that a one-sided test of AUC 0.5 at ``alpha`` finds with ``power``.
-
-    The variance at 0.5 is that of the rank-sum test, (m + n + 1) / (12 m n); at the alternative it is Hanley
-    and McNeil's. ``n_members`` and ``n_non_members`` are participants, or their effective numbers. 1.0 where
-    even a perfect attack could not be told from guessing.
-
-    References:
-        Hanley and McNeil 1982, eq. 1-2 and the sample-size formula of section IV.
-
-    >>> round(minimal_detectable_auc(100, 100), 3)
-    0.601
-
-    Raises:
-        ValueError: if a number of participants is below one.
-    """
-    if min(n_members, n_non_members) < 1:
-        raise ValueError(
-            f"minimal_detectable_auc needs members and non-members, got {n_members} and {n_non_members}."
-        )
-    m, n = n_members, n_non_members
-    reach = float(stats.norm.isf(alpha)) * math.sqrt((m + n + 1.0) / (12.0 * m * n))
-
-    def margin(area: float) -> float:
-        spread = math.sqrt(hanley_mcneil_variance(area, m, n))
-        return area - 0.5 - reach - float(stats.norm.ppf(power)) * spread
-
-    return float(optimize.brentq(margin, 0.5, 1.0)) if margin(1.0) > 0.0 else 1.0
-
-
-def hanley_mcneil_variance(area: float, n_members: float, n_non_members: float) -> float:
-    """Return the variance of an AUC under Hanley and McNeil's exponential model (1982, eq. 1-2)."""
-    above_twice, below_twice = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
-    spread = area * (1.0 - area)
-    spread += (n_members - 1.0) * (above_twice - area**2) + (n_non_members - 1.0) * (below_twice - area**2)
-    return spread / (n_members * n_non_members)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 METRICS = (
     "balanced_accuracy",
@@ -105,10 +105,27 @@ class Target(Record):
     n_non_members: int
     n_excluded: int = 0
     utility: Utility
+    errors: dict[str, Metric] = Field(
+        {}, description="MAE of members and non_members and their gap, in years, with intervals"
+    )
     training: list[TrainingPoint] = []
     attacks: list[AttackResult]
     controls: list[AttackResult]
     other_scans: list[OtherScans] = []
+
+
+class Spread(Record):
+    """How far the AUC of one attack differs between the targets of one model, and where from.
+
+    ``participants``, ``trainings`` and ``designs`` are variances of one target's AUC, by source;
+    ``trainings`` is null where no design was trained twice. ``share`` is that of all but the participants.
+    """
+
+    sd: float = Field(description="standard deviation of the AUC over targets")
+    participants: float
+    trainings: float | None
+    designs: float
+    share: float | None
 
 
 class AttackSummary(Record):
@@ -118,6 +135,21 @@ class AttackSummary(Record):
     model: str
     n_targets: int
     metrics: dict[str, Metric]
+    spread: Spread | None = Field(None, description="null with one target")
+
+
+class PairedComparison(Record):
+    """One attack against ``baseline`` on the same people of the same targets: its AUC minus the other's."""
+
+    name: str
+    title: str
+    threat_model: str
+    baseline: str
+    model: str
+    n_targets: int
+    difference: Metric
+    finding: Literal["superior", "non-inferior", "inferior", "not shown"]
+    margin: float = Field(description="AUC that a non-inferior attack may lose")
 
 
 class BestAttack(Record):
@@ -239,6 +271,9 @@ class Results(Record):
     summary: list[AttackSummary]
     verdict: Verdict
     best: list[BestAttack] = Field([], description="best of all attacks, one a model, over its targets")
+    comparisons: list[PairedComparison] = Field(
+        [], description="each attack against the |error| threshold, paired by participant"
+    )
     risk: list[RiskSummary] = Field([], description="one a model; who is who stays in participants_risk.tsv")
     seconds: dict[str, float] = {}
 

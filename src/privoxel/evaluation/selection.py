@@ -112,10 +112,12 @@ def best_over_targets(
     names = list(targets[0])
     for target in targets:
         _check_alike(list(target.values()))
-    means = [np.mean([auc_contributions(target[name]).auc.mean() for target in targets]) for name in names]
-    null = np.mean([_null_areas(list(target.values()), rng, draws) for target in targets], axis=0)
+    parts = [_values_and_deviations(list(target.values())) for target in targets]
+    nulls = np.stack([_null_areas(list(target.values()), rng, draws) for target in targets])
+    null, widenings = nulls.mean(axis=0), _mean_widening(nulls, np.stack([part.widenings for part in parts]))
     spread = np.maximum(null.std(axis=0), FLOOR)
-    reached, largest = (np.array(means) - 0.5) / spread, ((null - 0.5) / spread).max(axis=1)
+    values = np.mean([part.values for part in parts], axis=0)
+    reached, largest = (values - 0.5) / (spread * widenings), ((null - 0.5) / spread).max(axis=1)
     chosen = int(reached.argmax())
     p_value = (1.0 + float((largest >= reached[chosen] - FLOOR).sum())) / (1.0 + draws)
     each = 1.0 - (1.0 - level) / (len(names) * (1 + len(others)))
@@ -161,6 +163,15 @@ def _values_and_deviations(scored: list[Evaluated]) -> _Parts:
     widenings = np.array([part.widening for part in parts], dtype=np.float64)
     deviations = np.stack([part.members + part.non_members for part in parts])
     return _Parts(values, deviations * widenings[:, None], widenings)
+
+
+def _mean_widening(nulls: FloatArray, widenings: FloatArray) -> FloatArray:
+    """Return by what factor the standard error of each attack's mean over targets grows.
+
+    ``nulls``: targets × draws × attacks, whose spread ``widenings`` (targets × attacks) make wider.
+    """
+    variances = np.maximum(nulls.var(axis=1), FLOOR**2)
+    return np.asarray(np.sqrt((variances * widenings**2).sum(axis=0) / variances.sum(axis=0)))
 
 
 def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -> FloatArray:

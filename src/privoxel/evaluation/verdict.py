@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
 
-from privoxel.evaluation.metrics import minimal_detectable_auc, to_metric
+from privoxel.evaluation.detectable import minimal_detectable_auc, minimal_detectable_excess, widening_of
+from privoxel.evaluation.metrics import to_metric
 from privoxel.evaluation.results import BestAttack, Utility, Verdict
 from privoxel.evaluation.scored import Estimate
 
@@ -30,7 +31,8 @@ STANDARD_ERRORS = 2.0
 class Candidate(NamedTuple):
     """The best attack of no more access than the primary one; ``auc`` is corrected for the choice.
 
-    ``excess``: paired difference of its AUC and that of covariates only.
+    ``excess``: paired difference of its AUC and that of covariates only, corrected for the choice too; asked
+    for only where it counts (``excess_counts``).
     """
 
     best: BestAttack
@@ -71,10 +73,10 @@ def decide(inputs: VerdictInputs) -> Verdict:
     """Return the verdict on one target.
 
     Refused where the model seems not to work or there is nobody to compare with. A leak is shown
-    when the AUC's interval lies above 0.5 and, if covariates alone beat guessing, the excess over them lies
-    above 0. Where the primary attack shows none, the best attack of no more access is asked the same, with
-    its interval corrected for the choice. No leak above the limit when the primary attack's interval lies
-    below ``tolerated_auc``. Otherwise inconclusive.
+    when the AUC's interval lies above 0.5 and, if covariates alone rank members above non-members, the excess
+    over them lies above 0. Where the primary attack shows none, the best attack of no more access is asked
+    the same, with its intervals corrected for the choice. No leak above the limit when the primary attack's
+    interval lies below ``tolerated_auc``. Otherwise inconclusive.
 
     Raises:
         ValueError: if ``tolerated_auc`` does not lie between 0.5 and 1.
@@ -136,9 +138,18 @@ def _is_far(measured: float, stated: float, standard_error: float) -> bool:
     return outside and abs(measured - stated) > STANDARD_ERRORS * standard_error
 
 
+def excess_counts(control: Estimate | None) -> bool:
+    """Return whether covariates alone rank members above non-members, so that the excess over them counts.
+
+    Their value decides and not their interval: where a small difference between the groups escapes the
+    interval of the control, it need not escape that of the attack.
+    """
+    return control is not None and control.value is not None and control.value > 0.5
+
+
 def _explained_by_covariates(control: Estimate | None, excess: Estimate | None) -> bool:
-    """Return whether covariates alone beat guessing and the attack is not shown to beat them."""
-    if not _beats_guessing(control):
+    """Return whether covariates alone could be what the attack found: it is not shown to beat them."""
+    if not excess_counts(control):
         return False
     return excess is None or not _ends(excess)[0] > 0.0
 
@@ -167,13 +178,9 @@ def _best_reason(candidate: Candidate, primary: str) -> str:
     )
 
 
-def _beats_guessing(control: Estimate | None) -> bool:
-    return control is not None and _ends(control)[0] > 0.5
-
-
 def _beyond(inputs: VerdictInputs) -> str:
-    """Return what the attack reaches beyond covariates alone, "" where these only guess."""
-    if not _beats_guessing(inputs.control) or inputs.excess is None:
+    """Return what the attack reaches beyond covariates alone, "" where these do not rank at all."""
+    if not excess_counts(inputs.control) or inputs.excess is None:
         return ""
     share = _percent((inputs.control and inputs.control.value) or 0.5)
     value, (low, high) = inputs.excess.value or 0.0, _ends(inputs.excess)
@@ -247,14 +254,34 @@ def _percent(fraction: float) -> str:
     return f"{_number(fraction)} %"
 
 
+def detectable_auc(inputs: VerdictInputs) -> float | None:
+    """Return the smallest true AUC that this verdict's rule calls a leak in four of five such audits.
+
+    Where the excess over the covariates counts, it is their AUC and the smallest detectable excess. None
+    without members or non-members.
+    """
+    if min(inputs.n_members, inputs.n_non_members) < 1 or inputs.auc is None:
+        return None
+    sizes = inputs.n_members, inputs.n_non_members
+    found = minimal_detectable_auc(*sizes, level=inputs.auc.level, widening=widening_of(inputs.auc, *sizes))
+    if inputs.control is not None and inputs.excess is not None and excess_counts(inputs.control):
+        beyond = minimal_detectable_excess(inputs.excess)
+        if beyond is not None:
+            found = max(found, (inputs.control.value or 0.5) + beyond)
+    return min(found, 1.0)
+
+
+def _power(detectable: float, control: Estimate | None) -> str:
+    found = f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
+    if control is None or control.value is None or not excess_counts(control):
+        return found
+    return f"{found} ({_percent(control.value)} being age, sex and site)"
+
+
 def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: list[str]) -> Verdict:
-    has_both = min(inputs.n_members, inputs.n_non_members) >= 1
-    detectable = minimal_detectable_auc(inputs.n_members, inputs.n_non_members) if has_both else None
+    detectable = detectable_auc(inputs)
     if detectable is not None:
-        power = (
-            f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
-        )
-        reasons = [*reasons, power]
+        reasons = [*reasons, _power(detectable, inputs.control)]
     if inputs.best is not None and outcome != "refused":
         reasons = [*reasons, _best_reason(inputs.best, inputs.primary_attack)]
     return Verdict(

@@ -15,6 +15,7 @@ from privoxel.evaluation.results import (
     PRECISION,
     AttackResult,
     CohortSummary,
+    Metric,
     OtherScans,
     Results,
     RiskSummary,
@@ -22,8 +23,10 @@ from privoxel.evaluation.results import (
 )
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.survival import restricted, surviving_share
+from privoxel.evaluation.utility import mean_errors
 from privoxel.recipes.choosing import best_attacks
-from privoxel.recipes.concluding import summarise, verdict_of
+from privoxel.recipes.comparing import compared_attacks
+from privoxel.recipes.concluding import by_model, summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
@@ -54,8 +57,9 @@ def assemble_results(
     real = [one for one in judged if not one.plan.is_null]
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         choosing = pool.submit(best_attacks, real, config)
+        comparing = pool.submit(compared_attacks, by_model(real))
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
-        best = choosing.result()
+        best, comparisons = choosing.result(), comparing.result()
     return Results(
         title=config.report.title,
         created=facts["created"],
@@ -68,6 +72,7 @@ def assemble_results(
         summary=summarise(real, config, targets),
         verdict=verdict_of(real, config, best),
         best=[chosen.record for chosen in best],
+        comparisons=comparisons,
         risk=list(risk),
         seconds=facts["seconds"],
     )
@@ -106,11 +111,19 @@ def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoo
         n_non_members=len(design.non_members),
         n_excluded=len(design.others) + len(design.validation),
         utility=one.utility,
+        errors=_errors(one),
         training=list(one.curve),
         attacks=estimated[:n_attacks],
         controls=estimated[n_attacks:],
         other_scans=_other_scans(one, config),
     )
+
+
+def _errors(one: Judged) -> dict[str, Metric]:
+    """Return the model's mean absolute errors and their gap, with intervals (years)."""
+    scores = one.scores
+    found = mean_errors(scores.prediction - scores.age, scores.members, scores.participants)
+    return {name: to_metric(estimate) for name, estimate in found._asdict().items()}
 
 
 def _other_scans(one: Judged, config: RunConfig) -> list[OtherScans]:

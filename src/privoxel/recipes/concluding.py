@@ -8,11 +8,13 @@ from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import get_attack
 from privoxel.config import RunConfig
 from privoxel.evaluation.combine import all_over_targets, over_targets
-from privoxel.evaluation.intervals import effective_participants
-from privoxel.evaluation.metrics import paired_auc_difference, to_metric
-from privoxel.evaluation.results import AttackSummary, Target, Utility, Verdict
+from privoxel.evaluation.comparison import components_over_targets
+from privoxel.evaluation.excess import excess_of_chosen, excess_over
+from privoxel.evaluation.intervals import auc_contributions, effective_participants
+from privoxel.evaluation.metrics import to_metric
+from privoxel.evaluation.results import AttackSummary, Spread, Target, Utility, Verdict
 from privoxel.evaluation.scored import Estimate, Evaluated
-from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide
+from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide, excess_counts
 from privoxel.recipes.choosing import Chosen, best_of, of_no_more_access, shared_attacks
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
@@ -53,7 +55,21 @@ def _summary(name: str, targets: Sequence[Judged], config: RunConfig) -> AttackS
         key: to_metric(estimate, paper=paper if key == "balanced_accuracy" else None)
         for key, estimate in estimates.items()
     }
-    return AttackSummary(name=name, model=model, n_targets=len(targets), metrics=metrics)
+    return AttackSummary(
+        name=name, model=model, n_targets=len(targets), metrics=metrics, spread=_spread(name, targets)
+    )
+
+
+def _spread(name: str, targets: Sequence[Judged]) -> Spread | None:
+    """Return how far the attack's AUC differs between targets; those of one design differ by training."""
+    scores = [_scores(one, name) for one in targets]
+    designs = [(one.plan.design.members, one.plan.design.non_members) for one in targets]
+    found = components_over_targets(scores, designs=designs)
+    if found is None:
+        return None
+    values = [auc_contributions(one).auc.mean() for one in scores]
+    sd = float(np.std(values, ddof=1))
+    return Spread(sd=sd, **found._asdict(), share=found.beyond_participants)
 
 
 def _alone(name: str, target: Target) -> AttackSummary:
@@ -112,8 +128,8 @@ def _inputs(
     n_members, n_non_members = np.min(
         [effective_participants(_scores(one, primary)) for one in targets], axis=0
     )
-    names = of_no_more_access(shared_attacks(targets), primary)
-    found = best_of(targets, names, config, level=auc.level, known=best)
+    covariates = [one.scores.controls[COVARIATES_ONLY] for one in targets]
+    control = _over(targets, COVARIATES_ONLY, config, auc.level)
     return VerdictInputs(
         primary_attack=primary,
         auc=auc,
@@ -123,26 +139,32 @@ def _inputs(
         access=str(threat_model_of(get_attack(primary), config)),
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
-        control=_over(targets, COVARIATES_ONLY, config),
-        excess=_excess(targets, primary),
+        control=control,
+        excess=excess_over([_scores(one, primary) for one in targets], covariates, level=auc.level),
         null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
-        best=None
-        if found is None
-        else Candidate(found.record, found.auc, _excess(targets, found.record.name)),
+        best=_candidate(targets, auc.level, config, best, with_excess=excess_counts(control)),
     )
 
 
-def _excess(targets: Sequence[Judged], name: str) -> Estimate:
-    """Return the attack's AUC minus that of covariates alone, the mean of the targets' paired intervals."""
-    singles = [
-        paired_auc_difference(one.scores.evaluated[name], one.scores.controls[COVARIATES_ONLY])
-        for one in targets
-    ]
-    value, low, high = (
-        float(np.mean([getattr(single, end) for single in singles])) for end in ("value", "low", "high")
-    )
-    return Estimate(value, low, high, singles[0].level, singles[0].method)
+def _candidate(
+    targets: Sequence[Judged],
+    level: float,
+    config: RunConfig,
+    known: Sequence[Chosen],
+    *,
+    with_excess: bool,
+) -> Candidate | None:
+    """Return the best attack of no more access than the primary one, corrected for the choice."""
+    names = of_no_more_access(shared_attacks(targets), config.attacks.primary)
+    found = best_of(targets, names, config, level=level, known=known)
+    if found is None or not with_excess:
+        return None if found is None else Candidate(found.record, found.auc)
+    rng = Streams(config.seed).generator(f"excess/{found.record.model}/{','.join(names)}")
+    scores = [{name: one.scores.evaluated[name] for name in names} for one in targets]
+    covariates = [one.scores.controls[COVARIATES_ONLY] for one in targets]
+    excess = excess_of_chosen(found.record.name, scores, covariates, rng, level=level)
+    return Candidate(found.record, found.auc, excess)
 
 
 def _mean_utility(utilities: Sequence[Utility]) -> Utility:

@@ -1,6 +1,7 @@
 """The privacy card: what a release says of its audit, for machines (JSON) and for model cards (Markdown).
 
-It holds the verdict and the numbers behind it, never anything about a participant. The JSON schema is
+It holds the verdict and the numbers behind it, never anything about a participant: who is exposed is said
+of groups of at least ``smallest_group`` people, in bands of age. The JSON schema is
 ``privacy_card_schema()``, installed beside this module for other languages' readers.
 """
 
@@ -12,11 +13,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from privoxel.evaluation.results import AttackResult, Metric, Results, Target
+from privoxel.evaluation.results import AttackResult, GroupLine, Metric, Results, RiskSummary, Target
 from privoxel.evaluation.verdict import DISCLAIMER
-from privoxel.report.wording import limits
+from privoxel.report.wording import group_name, limits
 
-CARD_VERSION = "1.1"
+CARD_VERSION = "1.2"
 SPENT = "privacy_"
 """What the names of facts about a private training begin with in a design."""
 PUBLISHED = ("auc", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
@@ -83,6 +84,25 @@ class Subject(Part):
     )
 
 
+class Group(Part):
+    """Members alike in age, sex and site, and the mean probability that the adversary assigns them."""
+
+    people: str = Field(description="band of age in years, sex, site; groups that are too small are merged")
+    participants: int
+    probability: Interval
+
+
+class Exposure(Part):
+    """Who is exposed by one model, in groups none of which is smaller than ``smallest_group``."""
+
+    model: str
+    attack: str
+    smallest_group: int
+    mean_members: float = Field(description="mean membership probability of members, at even prior odds")
+    mean_non_members: float
+    groups: list[Group]
+
+
 class PrivacyCard(Part):
     """What a release may say of its membership-inference audit."""
 
@@ -100,6 +120,9 @@ class PrivacyCard(Part):
     minimal_detectable_auc: float | None
     attacks_run: list[str]
     subjects: list[Subject]
+    exposure: list[Exposure] = Field(
+        [], description="one a model; empty where no probability could be given to groups of that size"
+    )
     limits: list[str]
     disclaimer: str = DISCLAIMER
 
@@ -123,6 +146,7 @@ def privacy_card(results: Results) -> PrivacyCard:
         minimal_detectable_auc=verdict.minimal_detectable_auc,
         attacks_run=list(dict.fromkeys(attack.name for attack in attacks)),
         subjects=[_subject(target, verdict.primary_attack) for target in results.targets],
+        exposure=[found for found in map(_exposure, results.risk) if found is not None],
         limits=[line for line in limits(results) if "this file" not in line],
     )
 
@@ -144,6 +168,25 @@ def _subject(target: Target, primary: str) -> Subject:
         covariates_only_auc=None if control is None else _interval(control.metrics.get("auc")),
         privacy=_privacy(target.design.get("defence", {})),
     )
+
+
+def _exposure(risk: RiskSummary) -> Exposure | None:
+    """Return what may be published of the participants' risk, the most exposed group first."""
+    if risk.mean_members is None or risk.mean_non_members is None or not risk.groups:
+        return None
+    return Exposure(
+        model=risk.model,
+        attack=risk.attack,
+        smallest_group=risk.smallest_group,
+        mean_members=risk.mean_members,
+        mean_non_members=risk.mean_non_members,
+        groups=[_group(line) for line in sorted(risk.groups, key=lambda line: -line.probability)],
+    )
+
+
+def _group(line: GroupLine) -> Group:
+    probability = Interval(value=line.probability, low=line.low, high=line.high)
+    return Group(people=group_name(line), participants=line.participants, probability=probability)
 
 
 def _privacy(facts: Mapping[str, str]) -> Privacy | None:
@@ -189,6 +232,7 @@ def card_markdown(card: PrivacyCard) -> str:
         "",
         *(f"- {reason}" for reason in card.reasons),
         *_private_lines(card.subjects),
+        *(line for exposure in card.exposure for line in _exposure_lines(exposure)),
         f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict "
         f"rests on `{card.primary_attack}`, chosen beforehand.",
         *(f"- {line}" for line in card.limits),
@@ -208,6 +252,22 @@ def _private_lines(subjects: list[Subject]) -> list[str]:
     return [
         f"- Differentially private training of {', '.join(of)}, for each {unit}: {guarantee}. {noise}"
         for (unit, guarantee, noise), of in names.items()
+    ]
+
+
+def _exposure_lines(exposure: Exposure) -> list[str]:
+    """Return the exposed groups as a nested list."""
+    head = (
+        f"- Mean membership probability that `{exposure.attack}` assigns on {exposure.model}: "
+        f"{exposure.mean_members:.2f} to members, {exposure.mean_non_members:.2f} to others (0.50 without a "
+        f"leak). Members in groups of at least {exposure.smallest_group} people:"
+    )
+    return [
+        head,
+        *(
+            f"  - {group.people}: {_cell(group.probability)}, {group.participants} people"
+            for group in exposure.groups
+        ),
     ]
 
 

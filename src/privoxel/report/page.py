@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from privoxel.evaluation.archive import Archive, TargetScores
-from privoxel.evaluation.results import BestAttack, Results, Target, Utility
+from privoxel.evaluation.results import BestAttack, Metric, Results, Target, Utility
+from privoxel.report.comparisons import ComparedRow, SpreadRow, compared_rows, spread_rows
 from privoxel.report.exposure import PrecisionRow, any_rarest, precision_rows, risk_parts
 from privoxel.report.figures import (
     IntervalRow,
@@ -29,6 +30,7 @@ from privoxel.report.sessions import SessionPart, session_part
 from privoxel.report.slices import png_uri, side_by_side
 from privoxel.report.tables import (
     DASH,
+    Cell,
     Footnotes,
     Row,
     attack_row,
@@ -75,9 +77,10 @@ class Section(NamedTuple):
     footnotes: list[tuple[str, str]]
     control_footnotes: list[tuple[str, str]]
     pictures: list[Picture]
-    utility: list[tuple[str, list[str]]]
+    utility: list[tuple[str, list[Cell]]]
     has_paper: bool
     best: BestAttack | None
+    compared: list[ComparedRow]
     precision: list[PrecisionRow]
 
 
@@ -91,6 +94,8 @@ class SummaryTable(NamedTuple):
     picture: Picture | None
     has_paper: bool
     best: BestAttack | None
+    compared: list[ComparedRow]
+    spreads: list[SpreadRow]
 
 
 def render_report(results: Results, archive: Archive) -> str:
@@ -123,7 +128,7 @@ def context(results: Results, archive: Archive) -> dict[str, Any]:
         "primary_title": _title_of(results, results.verdict.primary_attack),
         "summaries": _summaries(results, groups, worst),
         "sections": _sections(results, archive),
-        "utility_rows": [(target, _utility(target.utility)) for target in results.targets],
+        "utility_rows": [(target, _utility(target.utility, target.errors)) for target in results.targets],
         "slices": _pictures_of_scans(archive),
         "methods": methods_used(results.targets),
         "limits": limits(results),
@@ -221,6 +226,8 @@ def _summaries(results: Results, groups: Sequence[Group], worst: Group | None) -
                 picture,
                 _any_paper(attacks),
                 _best_of(results, group.model) if group.n_targets > 1 else None,
+                compared_rows(results, group.model) if group.n_targets > 1 else [],
+                spread_rows(results, group),
             )
         )
     return tables
@@ -258,8 +265,13 @@ def _section(results: Results, target: Target, place: int, scores: TargetScores 
         utility=_utility_rows(target),
         has_paper=_any_paper(attacks),
         best=_best_of(results, target.model, n_targets=1),
+        compared=compared_rows(results, target.model) if _is_alone(results, target) else [],
         precision=precision_rows(target, primary),
     )
+
+
+def _is_alone(results: Results, target: Target) -> bool:
+    return sum(one.model == target.model for one in results.targets) == 1
 
 
 def _best_of(results: Results, model: str, n_targets: int | None = None) -> BestAttack | None:
@@ -285,18 +297,25 @@ def _score_pictures(
     ]
 
 
-def _utility_rows(target: Target) -> list[tuple[str, list[str]]]:
+def _utility_rows(target: Target) -> list[tuple[str, list[Cell]]]:
     """The model's errors and, where recorded, those of the model that never saw the members."""
-    rows = [("Audited model", _utility(target.utility))]
+    rows = [("Audited model", _utility(target.utility, target.errors))]
     null = target.design.get(NULL_UTILITY)
     if isinstance(null, Mapping):
-        rows.append(("Model that never saw the members", _utility(Utility.model_validate(null))))
+        rows.append(("Model that never saw the members", _utility(Utility.model_validate(null), {})))
     return rows
 
 
-def _utility(found: Utility) -> list[str]:
-    columns = (found.members, found.non_members, found.validation, found.null, found.gap, found.stated)
-    return [years(value) for value in columns]
+def _utility(found: Utility, intervals: Mapping[str, Metric]) -> list[Cell]:
+    """The model's errors as cells; ``intervals`` holds those that are known, by the field's name."""
+    columns = ("members", "non_members", "validation", "null", "gap", "stated")
+    return [Cell(years(getattr(found, name)), _years_interval(intervals.get(name))) for name in columns]
+
+
+def _years_interval(metric: Metric | None) -> str:
+    if metric is None or metric.low is None or metric.high is None:
+        return ""
+    return f"{years(metric.low)} to {years(metric.high)}"
 
 
 def _any_paper(rows: Sequence[Row]) -> bool:

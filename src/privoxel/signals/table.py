@@ -33,6 +33,8 @@ PRODUCT = "product:"
 STEP = "step:"
 AUGMENTED = "augmented:"
 STATED_SD = "stated-sd"
+SCALARS = (PREDICTION, STATED_SD)
+"""Signals of one number a scan."""
 
 
 class Membership(IntEnum):
@@ -107,6 +109,11 @@ class SignalTable:
                 raise SignalError(
                     f"Signal {name} needs models × snapshots × scans = {axes}, got {array.shape[:3]}. "
                     "Extract it again for these scans."
+                )
+            if name in SCALARS and array.shape != axes:
+                raise SignalError(
+                    f"Signal {name} needs one number a scan, of shape {axes}, got {array.shape}. "
+                    "Take its last axis away: values[..., 0]."
                 )
 
     def __len__(self) -> int:
