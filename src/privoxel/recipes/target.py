@@ -82,7 +82,7 @@ class Observed(NamedTuple):
     """A target: what it is, how training went, and its signals on members and non-members.
 
     ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
-    ``defence`` says what was done against attacks.
+    ``defence`` says what was done against attacks. ``references`` are reference models that came with it.
     """
 
     plan: TargetPlan
@@ -91,6 +91,7 @@ class Observed(NamedTuple):
     train_age: float
     table: SignalTable
     defence: Mapping[str, str] = MappingProxyType({})
+    references: SignalTable | None = None
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
