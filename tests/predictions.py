@@ -37,3 +37,22 @@ def write_predictions(
         extra = {"sex": str(rng.choice(["F", "M"])), "site": str(rng.choice(["A", "B"])), "sd": "3.5"}
         lines.append("\t".join([*cells, *(extra[name] for name in more)]))
     return write_lines(path, lines, header=(*HEADER, *more))
+
+
+def write_with_references(path: Path, *, models: int = 3, people: int = 400, seed: int = 0) -> Path:
+    """Write predictions of a model and of references that all err alike on whoever is hard to predict.
+
+    A person's own error has SD 5 years and is halved by being a member; the models add noise of SD 1 year.
+    Every fifth line lacks the first reference.
+    """
+    rng = np.random.default_rng(seed)
+    lines = []
+    for number in range(people):
+        member, age, hard = number % 2, rng.uniform(45, 80), rng.normal(0, 5)
+        own = age + hard * (0.5 if member else 1.0) + rng.normal()
+        answers = [f"{age + hard + rng.normal():.3f}" for _ in range(models)]
+        if number % 5 == 0:
+            answers[0] = "n/a"
+        lines.append("\t".join([f"sub-{number:04d}", f"{age:.2f}", f"{own:.3f}", str(member), *answers]))
+    header = (*HEADER, *(f"reference_{k}" for k in range(1, models + 1)))
+    return write_lines(path, lines, header=header)

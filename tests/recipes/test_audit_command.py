@@ -8,10 +8,16 @@ import pandas as pd
 import pytest
 
 from privoxel import cli
+from privoxel.errors import ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
-from privoxel.recipes.predictions import PredictionAudit, audit_predictions, black_box_attacks
-from tests.predictions import write_lines, write_predictions
+from privoxel.recipes.predictions import (
+    PredictionAudit,
+    audit_predictions,
+    black_box_attacks,
+    open_predictions,
+)
+from tests.predictions import write_lines, write_predictions, write_with_references
 
 QUICK = PredictionAudit(primary="abs-error", attacks=("abs-error", "centred-error"))
 
@@ -97,6 +103,27 @@ def test_the_report_speaks_of_no_voxels(finished):
     page = (finished / "run" / "report.html").read_text()
     assert "Standardised differences: age" in page
     assert "voxels of" not in page
+
+
+def test_reference_columns_bring_the_attacks_that_know_how_hard_a_person_is(tmp_path):
+    table = write_with_references(tmp_path / "p.tsv")
+    names = ("abs-error", "rmia", "difficulty", "reference-tube")
+    options = PredictionAudit(primary="abs-error", attacks=names)
+    results = audit_predictions(table, tmp_path / "run", options).results
+    area = {attack.name: attack.metrics["auc"] for attack in results.targets[0].attacks}
+    assert set(area) == set(names)
+    for name in names[1:]:
+        assert area[name].value > area["abs-error"].value + 0.02
+
+
+def test_attacks_on_references_need_the_columns_and_as_many_models_as_everyone_has(tmp_path):
+    assert "rmia" not in black_box_attacks()
+    two = black_box_attacks(references=2)
+    assert {"rmia", "reference-tube", "attack-r"} <= set(two)
+    assert not {"lira-online", "distilled-rmia", "shadow-prediction-label"} & set(two)
+    table = write_with_references(tmp_path / "p.tsv", models=1, people=10)
+    with pytest.raises(ProblemsError, match="has no answer of a reference model"):
+        open_predictions(table, QUICK)
 
 
 def test_a_second_run_resumes_or_is_refused(monkeypatch, finished, capsys):

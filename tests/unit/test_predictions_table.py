@@ -29,6 +29,18 @@ def test_a_table_gives_people_predictions_and_membership(tmp_path):
     assert found.sd.tolist() == [3.5] * 7
 
 
+def test_answers_of_reference_models_are_missing_where_they_were_trained_on_the_person(tmp_path):
+    header = ("participant_id", "age", "predicted_age", "member", "reference_1", "reference_2")
+    lines = ["sub-1\t60\t61.5\t1\t62\tn/a", "sub-2\t62\t63.5\t0\t60.5\t61"]
+    found = load_predictions(write_lines(tmp_path / "p.tsv", lines, header=header))
+    np.testing.assert_array_equal(found.references, [[62.0, np.nan], [60.5, 61.0]])
+    assert load_predictions(write_lines(tmp_path / "q.tsv", GOOD)).references is None
+    lines[1] = "sub-2\t62\t63.5\t0\tmany\t61"
+    said = refusal(write_lines(tmp_path / "r.tsv", lines, header=header))
+    assert "line 3" in said
+    assert "has a reference_1 that is not a number" in said
+
+
 def test_bom_crlf_semicolons_and_case_are_read(tmp_path):
     path = tmp_path / "p.csv"
     text = "Participant_ID;AGE;Predicted_Age;Member;Site\r\nsub-1;60;61;TRUE;A\r\n\r\n2;62.5;60;no;B\r\n"

@@ -1,8 +1,9 @@
 """A table of predictions: who was scanned, how old they were, what the model said, who trained it.
 
 One line a scan, with the columns ``participant_id``, ``age``, ``predicted_age`` and ``member``, and where
-they exist ``session``, ``sex``, ``site`` and ``sd`` (the standard deviation that the model itself states,
-years). Every fault of the table is told at once; faults that many lines share are one message.
+they exist ``session``, ``sex``, ``site``, ``sd`` (the standard deviation that the model itself states, years)
+and ``reference_1``, ``reference_2``, … (what other models said that were not trained on the person, years;
+empty where one was). Every fault of the table is told at once; faults that many lines share are one message.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,9 @@ from privoxel.cohort.tables import (
 from privoxel.errors import CohortError, Problem, ProblemsError
 
 REQUIRED = ("participant_id", "age", "predicted_age", "member")
-USED = frozenset({*REQUIRED, "session", "session_id", "sex", "site", "sd"})
+REFERENCES = tuple(f"reference_{number}" for number in range(1, 65))
+"""Columns of reference models, of which a table has none or some."""
+USED = frozenset({*REQUIRED, *REFERENCES, "session", "session_id", "sex", "site", "sd"})
 ALIASES = {
     "participant_id": ("participant", "subject", "subject_id", "sub", "id", "eid", "patient_id"),
     "age": ("true_age", "chronological_age", "age_years", "label", "y", "y_true", "target"),
@@ -54,7 +57,8 @@ class Predictions:
     """What a table says of each usable scan; all arrays are aligned with ``covariates``.
 
     ``prediction``: years. ``state``: 1 member, 0 non-member, -1 excluded. ``sd``: years, None where the table
-    has no such column. ``problems``: lines that were left out, and why.
+    has no such column. ``references``: scans × reference models, years, NaN where a model was trained on the
+    person; None without such columns. ``problems``: lines that were left out, and why.
     """
 
     covariates: Covariates
@@ -62,12 +66,14 @@ class Predictions:
     state: npt.NDArray[np.int8]
     sd: FloatArray | None = None
     problems: tuple[Problem, ...] = ()
+    references: FloatArray | None = None
 
     def select(self, rows: BoolArray) -> "Predictions":
         """Return the scans at ``rows``."""
         sd = None if self.sd is None else self.sd[rows]
+        references = None if self.references is None else self.references[rows]
         chosen = self.covariates.select(rows)
-        return Predictions(chosen, self.prediction[rows], self.state[rows], sd, self.problems)
+        return Predictions(chosen, self.prediction[rows], self.state[rows], sd, self.problems, references)
 
 
 class _Line(NamedTuple):
@@ -79,6 +85,7 @@ class _Line(NamedTuple):
     prediction: float
     sd: float
     state: int
+    references: tuple[float, ...]
 
 
 def load_predictions(
@@ -119,9 +126,14 @@ def load_predictions(
         np.array([site_of(line.row) for line in lines], dtype=np.str_),
     )
     prediction = np.array([line.prediction for line in lines])
-    return Predictions(
-        covariates, prediction, np.array([line.state for line in lines], np.int8), sd, tuple(problems)
-    )
+    state = np.array([line.state for line in lines], np.int8)
+    references = np.array([line.references for line in lines]) if reference_columns(table) else None
+    return Predictions(covariates, prediction, state, sd, tuple(problems), references)
+
+
+def reference_columns(table: Table) -> tuple[str, ...]:
+    """Return the columns of ``table`` that hold reference models' answers."""
+    return tuple(name for name in REFERENCES if name in table.columns)
 
 
 def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterable[Problem]:
@@ -154,7 +166,7 @@ def _lines(place: str, table: Table, *, needs_member: bool) -> tuple[list[_Line]
     for row in table.rows:
         faults: list[tuple[str, str]] = []
         state = MEMBER_WORDS.get(row.get("member").lower()) if needs_member else EXCLUDED
-        line = _line(row, state, faults, has_sd="sd" in table.columns)
+        line = _line(row, state, faults, table)
         name = row.get("participant_id")
         problems += [
             Problem(f"{place} line {row.line}", what, remedy, label(name, "sub") or None)
@@ -165,7 +177,7 @@ def _lines(place: str, table: Table, *, needs_member: bool) -> tuple[list[_Line]
     return lines, problems
 
 
-def _line(row: Row, state: int | None, faults: list[tuple[str, str]], *, has_sd: bool) -> _Line | None:
+def _line(row: Row, state: int | None, faults: list[tuple[str, str]], table: Table) -> _Line | None:
     """Return the line if it can be used; what is wrong with it is added to ``faults``."""
     participant = label(row.get("participant_id"), "sub")
     if not participant:
@@ -184,12 +196,33 @@ def _line(row: Row, state: int | None, faults: list[tuple[str, str]], *, has_sd:
         missing = not row.get("predicted_age")
         what = "has no predicted_age" if missing else "has a predicted_age that is not a number"
         faults.append((what, "Give the model's answer in years"))
+    has_sd = "sd" in table.columns
     sd = _number(row.get("sd")) if has_sd else None
     if has_sd and not (sd is not None and sd > 0):
         faults.append(("has an sd that is not a positive number", "Give it in years, or remove the column"))
+    references = _references(row, reference_columns(table), faults)
     if faults or age is None or prediction is None or state is None:
         return None
-    return _Line(row, scan, age, prediction, sd or np.nan, state)
+    return _Line(row, scan, age, prediction, sd or np.nan, state, references)
+
+
+def _references(row: Row, columns: Sequence[str], faults: list[tuple[str, str]]) -> tuple[float, ...]:
+    """Return the reference models' answers, NaN for those trained on the person."""
+    texts = [row.get(column) for column in columns]
+    answers = [_number(text) for text in texts]
+    wrong = [c for c, text, a in zip(columns, texts, answers, strict=True) if text and a is None]
+    if wrong:
+        faults.append(
+            (
+                f"has a {wrong[0]} that is not a number",
+                "Give the answer in years, or n/a where that model was trained on the person",
+            )
+        )
+    elif columns and not any(texts):
+        faults.append(
+            ("has no answer of a reference model", "Give one of a model that was not trained on the person")
+        )
+    return tuple(np.nan if answer is None else answer for answer in answers)
 
 
 def _age(text: str, faults: list[tuple[str, str]]) -> float | None:

@@ -135,7 +135,7 @@ def _set_scene(observed: Observed, attacks: tuple[Attack, ...], workplace: Workp
     ready = tuple(with_tail(attack, observed.model) for attack in attacks)
     crew = Crew(streams, workplace.people, workplace.workers, workplace.progress)
     shadows = None
-    if any(map(needs_models, ready)):
+    if observed.references is None and any(map(needs_models, ready)):
         shadows = observe_shadows(observed.plan, ready, workplace)
     release = _release(observed.plan, workplace)
     return _Scene(observed, others, ready, draws, crew, shadows, release)
@@ -226,7 +226,11 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     observed, settings, table = scene.observed, workplace.config.attacks, scene.observed.table
     streams, draws, crew, ready = scene.crew.streams, scene.draws, scene.crew, scene.ready
     shadows = scene.shadows
-    models_for: Callable[[Attack], SignalTable | None] = _nobody
+
+    def brought(_: Attack) -> SignalTable | None:
+        return observed.references
+
+    models_for: Callable[[Attack], SignalTable | None] = brought
     if shadows is not None:
         models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
     seen = _views(scene)

@@ -1,6 +1,7 @@
 """An audit of predictions alone: a table in, the same run folder out as from any audit.
 
-No model and no scan is needed: every black-box attack without reference models runs on the table's errors.
+No model and no scan is needed: every black-box attack runs on the table's errors, those with reference models
+where the table has answers of such models.
 """
 
 import hashlib
@@ -9,25 +10,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+import numpy as np
+
+from privoxel.arrays import FloatArray
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
-from privoxel.attacks.base import Attack, ThreatModel, needs_models
+from privoxel.attacks.base import (
+    Attack,
+    ReferenceKind,
+    ThreatModel,
+    fewest_references,
+    needs_models,
+    needs_one_shadow,
+    reference_kind,
+)
 from privoxel.cohort.base import Cohort, Grid, NoVolumes
 from privoxel.cohort.memberships import Sources, load_grouped
 from privoxel.cohort.predictions import Predictions, load_predictions
 from privoxel.recipes.audit import Outcome
 from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought, given_table
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
-from privoxel.signals.table import PREDICTION, STATED_SD
+from privoxel.signals.table import PREDICTION, STATED_SD, LazyArray, Membership, SignalTable
 
 NAME = "predictions"
 LISTS_WIN = "Members are those of the given lists; a column 'member' of the table was not read."
 PredictionAudit = BroughtAudit
 
 
-def black_box_attacks(*, stated_sd: bool = False) -> dict[str, Attack]:
-    """Return every attack that needs predictions and ages alone: no gradients, no reference models.
+def black_box_attacks(*, stated_sd: bool = False, references: int = 0) -> dict[str, Attack]:
+    """Return every attack that needs predictions and ages alone: no gradients.
 
-    With ``stated_sd`` those too that need the standard deviation that the model states.
+    With ``stated_sd`` those too that need the standard deviation that the model states; with ``references``
+    those that make do with so many reference models, none of which was trained on the person.
     """
     held = {PREDICTION, STATED_SD} if stated_sd else {PREDICTION}
     return {
@@ -35,8 +48,15 @@ def black_box_attacks(*, stated_sd: bool = False) -> dict[str, Attack]:
         for name, attack in {**ATTACKS, **WITH_STATED_SD}.items()
         if attack.threat_model is ThreatModel.BLACK_BOX
         and attack.requires <= held
-        and not needs_models(attack)
+        and (not needs_models(attack) or makes_do(attack, references))
     }
+
+
+def makes_do(attack: Attack, references: int) -> bool:
+    """Return whether so many reference models suffice that were not trained on the person to be judged."""
+    inside, outside = fewest_references(attack)
+    is_plain = reference_kind(attack) is ReferenceKind.SHADOW and not needs_one_shadow(attack)
+    return is_plain and inside == 0 and 0 < outside <= references
 
 
 def audit_predictions(
@@ -114,21 +134,49 @@ def brought_predictions(name: str, table: Predictions, notes: tuple[str, ...] = 
         signals = {PREDICTION: table.prediction[rows]}
         if table.sd is not None:
             signals[STATED_SD] = table.sd[rows]
-        return given_table(plan, workplace, signals)
+        observed = given_table(plan, workplace, signals)
+        if table.references is None:
+            return observed
+        return observed._replace(references=reference_table(observed.table, table.references[rows]))
 
     return Brought(
         kind=NAME,
         name=NAME,
         cohort=_cohort(name, table),
         states=dict(zip((scan.participant for scan in people.scans), table.state.tolist(), strict=True)),
-        attacks=black_box_attacks(stated_sd=table.sd is not None),
+        attacks=black_box_attacks(stated_sd=table.sd is not None, references=fewest_outside(table)),
         observe=observe,
         notes=notes,
     )
 
 
+def fewest_outside(table: Predictions) -> int:
+    """Return how many reference models there are at least for every scan; none of them knows the person."""
+    if table.references is None:
+        return 0
+    return int(np.isfinite(table.references).sum(axis=1).min())
+
+
+def reference_table(scans: SignalTable, answers: FloatArray) -> SignalTable:
+    """Return reference models on ``scans``: ``answers`` are scans × models, years, NaN where one is left out.
+
+    A model that was trained on the person is left out of what is known about it: its answer there was not
+    given.
+    """
+    known = np.isfinite(answers).T
+    filled = np.where(known, answers.T, scans.age)
+    return SignalTable(
+        scans.covariates,
+        tuple(f"reference-{k}" for k in range(1, len(known) + 1)),
+        ("given",),
+        np.where(known, Membership.NON_MEMBER, Membership.EXCLUDED).astype(np.int8),
+        {PREDICTION: LazyArray(filled[:, None].astype(np.float32))},
+    )
+
+
 def _cohort(name: str, table: Predictions) -> Cohort:
-    parts = (table.prediction, table.state, *(() if table.sd is None else (table.sd,)))
+    more = [part for part in (table.sd, table.references) if part is not None]
+    parts = (table.prediction, table.state, *more)
     digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     return Cohort(
         name,

@@ -81,7 +81,8 @@ class Observed(NamedTuple):
 
     ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
     ``defence`` says what was done against attacks; ``snapshots`` are the kept weights, oldest first, and
-    ``courses`` what they give the attacks that read more of them than the last.
+    ``courses`` what they give the attacks that read more of them than the last. ``references`` are reference
+    models that came with it.
     """
 
     plan: TargetPlan
@@ -92,6 +93,7 @@ class Observed(NamedTuple):
     defence: Mapping[str, str] = MappingProxyType({})
     snapshots: tuple[Path, ...] = ()
     courses: Mapping[Course, SignalTable] = MappingProxyType({})
+    references: SignalTable | None = None
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
