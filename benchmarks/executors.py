@@ -1,9 +1,10 @@
 """Eight single-threaded shadow trainings: one after another, in joblib's processes, and on Ray.
 
 Each back end trains the same shadows from the same volume cache, in turn, every second repeat in reverse; the
-weights must be equal bit for bit. Ray's start and the import of PyTorch in its workers count. The speed-up is
-the geometric mean over repeats of the serial seconds over those of the back end beside it, with Student's
-interval on its logarithm. Wants a quiet machine with at least as many cores as workers.
+weights must be equal bit for bit. Every process is set up alike; Ray's start and the import of PyTorch in the
+workers of both count. The speed-up is the geometric mean over repeats of the serial seconds over those of the
+back end beside it, with Student's interval on its logarithm. Wants a quiet machine with at least as many
+cores as workers.
 
     python benchmarks/executors.py [--workers 2] [--shadows 8] [--scans 200] [--epochs 6] [--repeats 5]
 """

@@ -1,38 +1,11 @@
-"""Small jobs for tests of executors; importable by worker processes."""
+"""Small jobs for tests of executors; importable by worker processes, which they do not keep waiting."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from privoxel.config import TrainingConfig
-from privoxel.models import ModelSpec, build_model
-from privoxel.progress import Silent
-from privoxel.seeding import Streams
-from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet
-from privoxel.training.loop import train
-from privoxel.training.runtime import Runtime
-from tests.conftest import make_cohort
-
-
-def train_tiny(name: str, folder: Path) -> list[float]:
-    """Train a tiny model and return its curve and a digest of its weights."""
-    cohort, streams = make_cohort(14), Streams(3).child(name)
-    model = build_model(
-        ModelSpec("cnn3d", width=0.125, head="scaled"),
-        cohort.grid.shape,
-        62.0,
-        streams.seed("initialisation"),
-    )
-    folders = TrainingFolders(folder / name / "snapshots", folder / name / "state")
-    job = TrainingJob(TrainingConfig(epochs=3, batch_size=4), streams, folders, Runtime(), Silent())
-    rows = streams.generator("rows").permutation(14)
-    trained = train(model, TrainingSet(cohort, rows[:10], rows[10:], loss_scale=50.0), job)
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
-    return [point.train_mae for point in trained.curve] + weights[:5].tolist() + [float(weights.sum())]
+from privoxel.executor import Finished
 
 
 def started(folder: Path, name: str) -> int:
@@ -53,6 +26,38 @@ def killed_at_first(folder: Path, name: str) -> str:
     return name
 
 
+def beside(folder: Path, name: str, other: str, times: int) -> str:
+    """Run until job ``other`` has begun ``times``, so that both run at once."""
+    started(folder, name)
+    wait_for(folder, other, times)
+    return name
+
+
+def killed_beside(folder: Path, name: str, other: str) -> str:
+    """Die by SIGKILL at first, once ``other`` runs beside, and end well in the second attempt."""
+    attempt = started(folder, name)
+    wait_for(folder, other, 1)
+    if attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
+def wait_for(folder: Path, name: str, times: int) -> None:
+    until = time.monotonic() + 300
+    while not (folder / f"{name}.starts").exists() or starts(folder, name) < times:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{name} did not begin {times} times")
+        time.sleep(0.02)
+
+
+def killed_after(folder: Path, name: str, keep: Finished) -> str:
+    """Keep the result and die by SIGKILL before it is returned."""
+    started(folder, name)
+    keep.put(name, name)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
 def always_killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -66,9 +71,16 @@ def failing() -> None:
     raise ValueError("the job itself is wrong")
 
 
-def threads() -> int:
-    np.ones((3, 3)) @ np.ones((3, 3))
-    return torch.get_num_threads()
+def most_beside(folder: Path, name: str, seconds: float) -> int:
+    """Run for some time, and return the most jobs that ran at once meanwhile."""
+    mine, most = folder / f"{name}.running", 0
+    mine.touch()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        most = max(most, len(list(folder.glob("*.running"))))
+        time.sleep(0.02)
+    mine.unlink()
+    return most
 
 
 def node_of(seconds: float) -> str:

@@ -76,7 +76,15 @@ Ray = Annotated[
     typer.Option(help="Train shadows on Ray: local, auto (the cluster of this machine), or HOST:PORT."),
 ]
 GpuShare = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of a GPU that a shadow takes on a Ray cluster.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of a GPU that a shadow takes on Ray; default: a whole one if targets train on a GPU.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option("--jobs", min=0, help="Processes for shadows and for attacks; 0 takes one a core.")
 ]
 Budget = Annotated[
     str | None, typer.Option(help="Most time the run may take, such as 45min or 2h; decides the shadows.")
@@ -138,9 +146,9 @@ def run(
     ] = False,
     fail_above: FailAbove = None,
     dry_run: DryRun = False,
-    jobs: Jobs = 0,
+    jobs: Workers = 0,
     ray: Ray = None,
-    gpu_share: GpuShare = 0.0,
+    gpu_share: GpuShare = None,
     budget: Budget = None,
     memory: Memory = None,
     as_json: AsJson = False,
@@ -241,13 +249,13 @@ class _Call:
         self.jobs = 0
         self.memory: str | None = None
         self.ray: str | None = None
-        self.gpu_share = 0.0
+        self.gpu_share: float | None = None
         self.budget: str | None = None
 
 
 def _run(config: "RunConfig", call: _Call) -> None:
     from privoxel.config import with_memory
-    from privoxel.executor import Executor, usable_cores
+    from privoxel.executor import LOCAL, Executor, usable_cores
     from privoxel.recipes.audit import RunOptions, plan_audit, run_audit
     from privoxel.recipes.budget import parse_budget
 
@@ -264,9 +272,7 @@ def _run(config: "RunConfig", call: _Call) -> None:
         skip_bad=call.skip_bad,
         include_participants=call.include_participants,
         workers=workers,
-        executor=Executor("ray", workers, call.ray, call.gpu_share)
-        if call.ray
-        else Executor("joblib", workers),
+        executor=Executor("ray" if call.ray else "joblib", workers, call.ray or LOCAL, call.gpu_share),
         budget=None if call.budget is None else parse_budget(call.budget),
         progress=progress_bars(quiet=call.quiet),
     )
@@ -308,7 +314,9 @@ def main() -> Any:
         code = WRONG_USE
     except (KeyboardInterrupt, click.Abort):
         typer.echo(
-            "privoxel: interrupted. Finished work is kept: the same command with --resume goes on.", err=True
+            "privoxel: interrupted. Finished work is kept: the same command with --resume goes on "
+            "(and with its folder as --output, if that was not named).",
+            err=True,
         )
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else DONE)

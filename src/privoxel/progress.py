@@ -32,6 +32,17 @@ class Progress(Protocol):
         ...
 
 
+def duration(seconds: float) -> str:
+    """Return a time span as a reader says it.
+
+    >>> duration(7200)
+    '2.0 h'
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 @final
 class Silent:
     """Progress that nobody watches."""

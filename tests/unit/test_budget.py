@@ -1,12 +1,14 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from privoxel.cohort.splits import Design
-from privoxel.config import parse_config
+from privoxel.config import PrivacyConfig, parse_config
 from privoxel.errors import ConfigError
-from privoxel.recipes.budget import TRAINING_SHARE, fit_budget, parse_budget
-from privoxel.recipes.plan import Pace, needs_of, plan_targets
+from privoxel.recipes.budget import PLANNED, Numbers, fit_budget, numbers_in, parse_budget, with_numbers
+from privoxel.recipes.plan import PER_SCAN_STEP, Crews, Pace, needs_of, plan_targets
+from privoxel.store import open_run
 from privoxel.training.runtime import Runtime
 from tests.conftest import make_cohort
 
@@ -29,24 +31,63 @@ def config(names=("all",), primary="abs-error", **shadows):
     )
 
 
-def fit(settings, budget, workers=1, monkeypatch=None):
+def fit(settings, budget, monkeypatch=None):
     monkeypatch.setattr("privoxel.recipes.budget.measure_paces", lambda *_: PACE)
-    return fit_budget(settings, [DESIGN], COHORT, TWO, budget=budget, workers=workers)
+    return fit_budget(settings, [DESIGN], COHORT, TWO, Crews(), budget=budget)
+
+
+def seconds_of(settings, shadows, students=0):
+    """Return what a run of ``settings`` with so many models takes."""
+    tried = with_numbers(settings, Numbers(shadows, students))
+    return needs_of(plan_targets(tried, [DESIGN]), tried, COHORT, PACE, TWO).seconds
 
 
 def test_needs_count_trainings_core_seconds_and_waiting():
     settings = config(count=4)
     plans = plan_targets(settings, [DESIGN])
-    needs = needs_of(plans, settings, COHORT, PACE, TWO, workers=3)
+    needs = needs_of(plans, settings, COHORT, PACE, TWO, Crews(trainers=3))
     targets = 10 * 11 * 1.0 * 2  # the target and its null target, 11 scans each, 10 epochs
     shadows = 2.0 * 10 * (4 * 11.5)
     assert needs.trainings == 6
-    assert needs.core_seconds == pytest.approx(2 * targets + shadows)
-    assert needs.seconds == pytest.approx(targets + shadows / 4 * 2)  # three at a time: two rounds
+    assert needs.training.core_seconds == pytest.approx(2 * targets + shadows)
+    assert needs.training.seconds == pytest.approx(targets + shadows / 4 * 2)  # three at a time: two rounds
+    assert needs.each == {"cnn3d-1": pytest.approx(shadows / 4)}
     without = needs_of(plans, config(), COHORT, PACE, TWO)
     assert without.trainings == 2
-    assert without.seconds == targets
+    assert without.training.seconds == targets
     assert needs.disk > without.disk + 4 * 4 * 1000
+    assert needs.cache == len(COHORT) * np.prod(COHORT.grid.shape) * 2
+
+
+def test_reading_is_that_of_signals_and_of_the_predictions_of_shadows():
+    pace, settings = {"cnn3d": PACE["cnn3d"]._replace(signal_seconds=4.0)}, config(("rmia",), "rmia", count=2)
+    needs = needs_of(plan_targets(settings, [DESIGN]), settings, COHORT, pace, TWO, Crews(trainers=2))
+    signals, judged = 4.0 * 23 * 2, 23 * 1.0 * 2 / 3  # of target and null target; of both shadows
+    assert needs.reading.seconds == pytest.approx(signals + judged + 23 * 2.0 / 3)  # and by the shadows' jobs
+    assert needs.reading.core_seconds == pytest.approx(2 * (signals + judged) + 2 * 23 * 2.0 / 3)
+
+
+def test_attacks_count_by_number_draws_and_what_they_train():
+    def attacking(*names, image=0, attackers=1):
+        pace = {"cnn3d": PACE["cnn3d"]._replace(image=image)}
+        settings = config(names, names[0])
+        crews = Crews(attackers=attackers)
+        return needs_of(plan_targets(settings, [DESIGN]), settings, COHORT, pace, TWO, crews).attacking
+
+    one, two = attacking("abs-error").seconds, attacking("abs-error", "tube").seconds
+    assert two == pytest.approx(one * 3 / 2)  # the null target meets the primary attack alone
+    assert attacking("abs-error", attackers=2) == (one / 2, one)
+    assert attacking("abs-error", "gradient-conv6", image=1024).seconds > two + 4 * 8
+    assert attacking("abs-error", "gradient-conv1", image=1024).seconds == two
+
+
+def test_privacy_and_defences_cost_what_a_frontier_says_they_do():
+    plain = config(count=4)
+    private = plain.model_copy(update={"privacy": PrivacyConfig(noise_multiplier=1.0)})
+    seconds = [
+        needs_of(plan_targets(c, [DESIGN]), c, COHORT, PACE, TWO).training.seconds for c in (plain, private)
+    ]
+    assert seconds[1] == pytest.approx(PER_SCAN_STEP * seconds[0])
 
 
 def test_shadows_that_no_attack_uses_cost_nothing():
@@ -56,13 +97,13 @@ def test_shadows_that_no_attack_uses_cost_nothing():
 
 @pytest.mark.parametrize(("shadows", "expected"), [(8, 8), (4.5, 4), (2.1, 2), (1.0, 1), (0.5, 0)])
 def test_the_most_references_of_the_ladder_that_fit_are_taken(shadows, expected, monkeypatch):
-    budget = (220.0 + shadows * 2.0 * 10 * 11) / TRAINING_SHARE + 0.1
-    fitted = fit(config(), budget, monkeypatch=monkeypatch)
+    most = seconds_of(config(), expected) + (shadows - expected) * 2.0 * 10 * 11
+    fitted = fit(config(), most / PLANNED + 0.1, monkeypatch=monkeypatch)
     assert fitted.config.shadows.count == expected
     assert fitted.config.shadows.design == ("population" if expected else "balanced")
-    assert fitted.needs.seconds <= budget * TRAINING_SHARE
+    assert fitted.needs.seconds <= most + 0.1
     assert fitted.needs.trainings == 2 + expected
-    assert f"{expected} shadow models" in fitted.said
+    assert f"{expected} shadow models" in str(fitted.numbers)
 
 
 def test_no_more_shadows_are_trained_than_asked_for(monkeypatch):
@@ -72,11 +113,10 @@ def test_no_more_shadows_are_trained_than_asked_for(monkeypatch):
 
 def test_named_attacks_keep_the_fewest_shadows_they_work_with(monkeypatch):
     asked = config(names=("abs-error", "lira-online"), primary="lira-online", count=16)
-    per_shadow = 2.0 * 10 * 11.5
-    plenty = (220.0 + 7 * per_shadow) / TRAINING_SHARE
-    assert fit(asked, plenty, monkeypatch=monkeypatch).config.shadows.count == 4
+    fewest, more = (seconds_of(asked, count) / PLANNED for count in (4, 8))
+    assert fit(asked, more - 1, monkeypatch=monkeypatch).config.shadows.count == 4
     with pytest.raises(ConfigError, match=r"the fewest shadows that the named attacks work with"):
-        fit(asked, (220.0 + 3 * per_shadow) / TRAINING_SHARE, monkeypatch=monkeypatch)
+        fit(asked, fewest - 1, monkeypatch=monkeypatch)
 
 
 def test_attacks_that_no_shadow_is_left_for_are_left_out(monkeypatch):
@@ -93,11 +133,11 @@ def test_a_budget_that_does_not_hold_the_targets_is_refused(monkeypatch):
 def test_students_cost_a_training_for_each_target_that_reads_them():
     settings = config(names=("abs-error", "distilled-rmia"), distilled=3)
     plans = plan_targets(settings, [DESIGN])
-    needs = needs_of(plans, settings, COHORT, PACE, TWO, workers=2)
+    needs = needs_of(plans, settings, COHORT, PACE, TWO, Crews(trainers=2))
     targets, students = 2 * 10 * 11 * 1.0, 2.0 * 10 * 3 * 11
     assert needs.trainings == 2 + 3
-    assert needs.core_seconds == pytest.approx(2 * targets + students)
-    assert needs.seconds == pytest.approx(targets + students / 3 * 2)
+    assert needs.training.core_seconds == pytest.approx(2 * targets + students)
+    assert needs.training.seconds == pytest.approx(targets + students / 3 * 2)
     both = config(names=("distilled-rmia",), primary="distilled-rmia", distilled=3)
     assert needs_of(plan_targets(both, [DESIGN]), both, COHORT, PACE, TWO).trainings == 2 + 2 * 3
 
@@ -109,7 +149,7 @@ def test_shadows_that_start_from_a_target_are_trained_for_each():
         needs = needs_of(plan_targets(settings, [DESIGN]), settings, COHORT, PACE, TWO)
         assert needs.trainings == expected
     shadows = 2.0 * 11 * 5 * 8
-    assert needs.core_seconds == pytest.approx(2 * 2 * 10 * 11 + shadows)
+    assert needs.training.core_seconds == pytest.approx(2 * 2 * 10 * 11 + shadows)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +157,9 @@ def test_shadows_that_start_from_a_target_are_trained_for_each():
     [(6, (4, 2)), (5.5, (4, 1)), (3.5, (2, 1)), (2.5, (2, 0)), (1.5, (1, 0)), (0.5, (0, 0))],
 )
 def test_the_most_models_of_both_kinds_that_fit_are_taken(models, expected, monkeypatch):
-    budget = (220.0 + models * 2.0 * 10 * 11) / TRAINING_SHARE + 0.1
-    fitted = fit(config(count=4, design="population", distilled=2), budget, monkeypatch=monkeypatch)
+    asked = config(count=4, design="population", distilled=2)
+    most = seconds_of(asked, *expected) + (models - sum(expected)) * 2.0 * 10 * 11
+    fitted = fit(asked, most / PLANNED + 0.1, monkeypatch=monkeypatch)
     assert (fitted.config.shadows.count, fitted.config.shadows.distilled) == expected
     assert fitted.needs.trainings == 2 + sum(expected)
 
@@ -126,7 +167,17 @@ def test_the_most_models_of_both_kinds_that_fit_are_taken(models, expected, monk
 def test_no_shadows_are_added_to_a_run_that_asks_for_students_alone(monkeypatch):
     fitted = fit(config(distilled=2), 1e9, monkeypatch=monkeypatch)
     assert (fitted.config.shadows.count, fitted.config.shadows.distilled) == (0, 2)
-    assert "0 shadow models and 2 distilled references" in fitted.said
+    assert str(fitted.numbers) == "0 shadow models and 2 distilled references"
+
+
+def test_a_run_that_was_begun_keeps_its_numbers_whatever_the_pace_is_now(tmp_path, monkeypatch):
+    for settings in (config(), config(count=16), config(names=("abs-error", "rmia"), count=2)):
+        for budget in (seconds_of(settings, 0), 1e9):
+            fitted = fit(settings, budget / PLANNED + 1, monkeypatch=monkeypatch)
+            folder = tmp_path / f"{settings.shadows.count}-{len(settings.attacks.names)}-{budget:.0f}"
+            open_run(folder, {"config": fitted.config.to_dict()}, resume=False, facts={})
+            assert with_numbers(settings, numbers_in(folder)) == fitted.config
+    assert numbers_in(tmp_path / "nothing") is None
 
 
 def test_a_null_target_shares_the_shadows_of_its_design():

@@ -1,3 +1,4 @@
+import ctypes
 import importlib.util
 import os
 import socket
@@ -7,12 +8,19 @@ import tempfile
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
+from privoxel.config import ModelConfig, TrainingConfig
 from privoxel.errors import ConfigError, JobError
 from privoxel.executor import Executor, Finished, Job, run_jobs
-from tests import jobs
+from privoxel.recipes.shadow_training import ShadowTraining
+from privoxel.seeding import Streams
+from privoxel.training.job import TrainingFolders
+from privoxel.training.runtime import Runtime, choose_runtime
+from tests import jobs, training_jobs
+from tests.conftest import make_cohort
 
 NEEDS_RAY = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra"),
@@ -34,7 +42,7 @@ def workers_find_the_tests(monkeypatch):
 
 
 def trainings(folder):
-    return [Job(f"shadow-{k}", jobs.train_tiny, (f"shadow-{k}", folder)) for k in range(3)]
+    return [Job(f"shadow-{k}", training_jobs.train_tiny, (f"shadow-{k}", folder)) for k in range(3)]
 
 
 @pytest.mark.parametrize("executor", PARALLEL)
@@ -46,22 +54,62 @@ def test_trainings_are_bit_equal_whatever_the_back_end(executor, tmp_path):
 
 
 @pytest.mark.parametrize("executor", PARALLEL)
-def test_a_killed_worker_costs_one_job_and_not_the_run(executor, tmp_path):
-    names = ["a", "b", "c", "d"]
-    todo = [Job("victim", jobs.killed_at_first, (tmp_path, "victim"))]
-    todo += [Job(name, jobs.counted, (tmp_path, name)) for name in names]
-    assert executor.run(todo, keep=Finished(tmp_path / "done", "x")) == ["victim", *names]
-    assert jobs.starts(tmp_path, "victim") == 2
-    repeated = sum(jobs.starts(tmp_path, name) - 1 for name in names)
-    # loky gives up its whole pool: what was running or not yet collected is repeated, each once at most.
-    assert repeated <= (0 if executor.backend == "ray" else len(names))
+def test_a_killed_worker_costs_its_job_and_not_the_one_beside_it(executor, tmp_path):
+    todo = [
+        Job("victim", jobs.killed_beside, (tmp_path, "victim", "neighbour")),
+        Job("neighbour", jobs.beside, (tmp_path, "neighbour", "victim", 2)),
+        *(Job(name, jobs.counted, (tmp_path, name)) for name in "abc"),
+    ]
+    names = ["victim", "neighbour", *"abc"]
+    assert executor.run(todo, keep=Finished(tmp_path / "done", "x")) == names
+    assert [jobs.starts(tmp_path, name) for name in names] == [2, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("executor", PARALLEL)
-def test_a_worker_that_always_dies_ends_the_run_with_the_name_of_its_job(executor):
+def test_deaths_are_counted_by_job(executor, tmp_path):
+    once = Executor(executor.backend, 2, retries=1)
+    names = ["a", "b", "c"]
+    assert once.run([Job(n, jobs.killed_at_first, (tmp_path, n)) for n in names]) == names
+    assert [jobs.starts(tmp_path, name) for name in names] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("executor", PARALLEL)
+def test_a_result_that_was_kept_is_not_made_again_when_the_worker_dies_after_it(executor, tmp_path):
+    keep = Finished(tmp_path / "done", "x")
+    todo = [Job(name, jobs.killed_after, (tmp_path, name, keep)) for name in ("a", "b")]
+    assert executor.run(todo, keep=keep) == ["a", "b"]
+    assert [jobs.starts(tmp_path, name) for name in ("a", "b")] == [1, 1]
+
+
+@pytest.mark.parametrize("executor", PARALLEL)
+def test_a_worker_that_always_dies_ends_the_run_with_the_name_of_its_job(executor, tmp_path):
     few = Executor(executor.backend, 2, retries=1)
-    with pytest.raises(JobError, match=r"doomed"):
-        few.run([Job("doomed", jobs.always_killed), Job("doomed too", jobs.always_killed)])
+    todo = [Job(name, jobs.counted, (tmp_path, name)) for name in ("a", "b")]
+    with pytest.raises(JobError, match=r"Job doomed needs a worker that stays alive, got 2 that died"):
+        few.run([todo[0], Job("doomed", jobs.always_killed), todo[1]])
+
+
+def test_short_jobs_survive_a_killed_worker_and_keep_their_order(tmp_path):
+    todo = [(tmp_path, name) for name in "abcd"]
+    assert list(run_jobs(jobs.killed_at_first, todo, workers=2)) == list("abcd")
+    assert all(jobs.starts(tmp_path, name) >= 2 for name in "abcd")
+
+
+def shadow(folder, k):
+    folders = TrainingFolders(folder / str(k), folder / str(k) / "state")
+    training = TrainingConfig(epochs=1, batch_size=4)
+    rows, model = np.arange(14), ModelConfig(width=0.125, head="scaled")
+    streams = Streams(3).child(str(k))
+    return ShadowTraining(model, training, make_cohort(14), rows[:7], rows[7:], streams, folders, Runtime())
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33 to look")
+@pytest.mark.parametrize("executor", PARALLEL)
+def test_a_worker_is_set_up_for_training_as_the_main_process_is(executor, tmp_path):
+    assert executor.run([Job(str(k), training_jobs.set_up) for k in range(2)]) == [[False, False]] * 2
+    trained = executor.run([Job(str(k), training_jobs.set_up, (shadow(tmp_path, k),)) for k in range(2)])
+    choose_runtime(TrainingConfig(threads=1))
+    assert trained == [training_jobs.set_up()] * 2 == [[True, True]] * 2
 
 
 @pytest.mark.parametrize("executor", [pytest.param(Executor(), id="serial"), *PARALLEL])
@@ -73,7 +121,7 @@ def test_an_error_of_the_job_is_raised_as_it_is(executor):
 @pytest.mark.parametrize("executor", [pytest.param(Executor(), id="serial"), *PARALLEL])
 def test_a_job_has_one_thread(executor):
     before = torch.get_num_threads()
-    assert executor.run([Job("a", jobs.threads), Job("b", jobs.threads)]) == [1, 1]
+    assert executor.run([Job("a", training_jobs.threads), Job("b", training_jobs.threads)]) == [1, 1]
     assert torch.get_num_threads() == before
 
 
@@ -105,29 +153,46 @@ def test_a_damaged_result_is_made_again(tmp_path):
     assert jobs.starts(tmp_path, "a") == 2
 
 
-def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path):
-    seen = []
+class Watched:
+    """Progress that keeps what it is told."""
 
-    class Watched:
-        @contextmanager
-        def task(self, title, total):
-            seen.append((title, total))
-            yield self
+    def __init__(self):
+        self.seen = []
 
-        def advance(self, steps=1):
-            seen.append(steps)
+    @contextmanager
+    def task(self, title, total):
+        self.seen.append((title, total))
+        yield self
 
-        def note(self, text):
-            seen.append(text)
+    def advance(self, steps=1):
+        self.seen.append(steps)
 
-        def say(self, text):
-            raise AssertionError
+    def note(self, text):
+        self.seen.append(text)
+
+    def say(self, text):
+        raise AssertionError(text)
+
+
+def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path, monkeypatch):
+    watched, now = Watched(), [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def a_minute(name):
+        now[0] += 60.0
+        return name
 
     keep = Finished(tmp_path / "done", "x")
-    todo = [Job(name, jobs.counted, (tmp_path, name)) for name in ("a", "b", "c")]
+    todo = [Job(name, a_minute, (name,)) for name in ("a", "b", "c", "d")]
     Executor().run(todo[:1], keep=keep)
-    Executor().run(todo, keep=keep, progress=Watched(), title="shadows")
-    assert seen == [("shadows", 3), 1, 1, "about 0 s left", 1, "done"]
+    Executor().run(todo, keep=keep, progress=watched, title="shadows", expected=100.0)
+    assert watched.seen == [
+        ("shadows", 4),
+        *(1, "about 5 min left"),  # what was estimated, until a job has ended
+        *(1, "about 2 min left"),
+        *(1, "about 60 s left"),
+        *(1, "nearly done"),
+    ]
 
 
 def test_run_jobs_keeps_the_order_and_streams():
@@ -146,7 +211,7 @@ def test_settings_that_cannot_be_used_are_named(settings, message):
 
 def test_jobs_of_one_name_are_refused():
     with pytest.raises(ConfigError, match="distinct names, got 1 twice"):
-        Executor().run([Job("a", jobs.threads), Job("a", jobs.threads)])
+        Executor().run([Job("a", training_jobs.threads), Job("a", training_jobs.threads)])
 
 
 @pytest.mark.slow
@@ -154,15 +219,38 @@ def test_jobs_of_one_name_are_refused():
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 def test_a_missing_cluster_is_named_with_the_command_that_starts_one():
     with pytest.raises(JobError, match=r"needs a cluster at '127.0.0.1:1'.*ray start --head"):
-        Executor("ray", address="127.0.0.1:1").run([Job("a", jobs.threads)])
+        Executor("ray", address="127.0.0.1:1").run([Job("a", training_jobs.threads)])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_share_of_a_gpu_that_no_node_has_is_refused_instead_of_waited_for():
-    with pytest.raises(JobError, match=r"Jobs of 99 GPU need a cluster with as much"):
-        Executor("ray", gpus=99.0).run([Job("a", jobs.threads)])
+    with pytest.raises(JobError, match=r"Jobs of 1 core and 99 GPU need a node with as much"):
+        Executor("ray", gpus=99.0).run([Job("a", training_jobs.threads)])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_four_jobs_of_a_quarter_share_a_gpu_and_no_fifth(tmp_path):
+    ray = pytest.importorskip("ray")
+    with tempfile.TemporaryDirectory(prefix="pvx-", ignore_cleanup_errors=True) as folder:
+        ray.init(
+            num_cpus=8,
+            num_gpus=1,  # a number that Ray counts with; no job looks for the GPU
+            include_dashboard=False,
+            object_store_memory=80_000_000,
+            _temp_dir=folder,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        try:
+            quarters = Executor("ray", address="auto", gpus=0.25).sized()
+            todo = [Job(str(k), jobs.most_beside, (tmp_path, str(k), 3.0)) for k in range(8)]
+            most = max(quarters.run(todo))
+        finally:
+            ray.shutdown()
+    assert quarters.workers == most == 4
 
 
 @contextmanager
@@ -222,7 +310,8 @@ def test_a_cluster_of_two_nodes_shares_the_jobs_and_is_left_running(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with two_nodes(port) as address:
-        joined = Executor("ray", address=address)
+        joined = Executor("ray", address=address).sized()
+        assert joined.workers == 2
         used = joined.run([Job(f"sleep-{k}", jobs.node_of, (1.5,)) for k in range(4)])
         assert len(set(used)) == 2
         assert joined.run(trainings(tmp_path / "two")) == Executor().run(trainings(tmp_path / "one"))

@@ -16,7 +16,7 @@ from privoxel.errors import ConfigError
 from privoxel.signals.table import Membership
 
 PAPER_LEAK = 0.68
-AUDIT_FOLDS = 4
+AUDIT_FOLDS, REPRODUCTION_REPEATS = 4, 5
 AUDIT_CAP = 100
 
 

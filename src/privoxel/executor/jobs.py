@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
+from privoxel.errors import JobError
+
 
 def usable_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Ended(NamedTuple):
+    """A job that ended: its position, its result, and how many jobs run at a time where it ran."""
+
+    position: int
+    result: Any
+    at_once: int
 
 
 class Job(NamedTuple):
@@ -62,16 +72,31 @@ class Finished:
 @final
 @dataclass(frozen=True)
 class JobCall:
-    """A job ready to be called in any process: on one thread, its result kept before it is returned."""
+    """A job ready to be called in any process: on one thread, its result kept before it is returned.
+
+    A job that is called again after its result was kept, since its worker died then, does not run again.
+    """
 
     job: Job
     keep: Finished | None = None
 
     def __call__(self) -> Any:
         """Return the job's result."""
+        name = self.job.name
+        kept = {} if self.keep is None else dict(self.keep.among([name]))
+        if name in kept:
+            return kept[name]
         with one_thread():
             result = self.job.function(*self.job.arguments)
-        return result if self.keep is None else self.keep.put(self.job.name, result)
+        return result if self.keep is None else self.keep.put(name, result)
+
+
+def worker_died(name: str, times: int, how: str) -> JobError:
+    """Return the error of a job whose workers died ``times``."""
+    return JobError(
+        f"Job {name} needs a worker that stays alive, got {times} that died ({how}). "
+        "Look for a lack of memory: fewer --jobs, or more of a GPU for each."
+    )
 
 
 @contextlib.contextmanager

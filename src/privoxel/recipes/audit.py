@@ -21,18 +21,19 @@ from privoxel.errors import StoreError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.executor import Executor
-from privoxel.progress import Progress, Silent
+from privoxel.progress import Progress, Silent, duration
 from privoxel.recipes.assemble import assemble_results
-from privoxel.recipes.budget import fit_budget
+from privoxel.recipes.budget import fit_budget, numbers_in, with_numbers
 from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import Judged, judge
-from privoxel.recipes.plan import check_disk, chosen_attacks, estimate_needs, plan_targets
+from privoxel.recipes.plan import Crews, Needs, check_disk, chosen_attacks, estimate_needs, plan_targets
 from privoxel.recipes.rewrite import read_results, rewrite_report
 from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
 from privoxel.recipes.target import TargetPlan, Workplace
+from privoxel.recipes.trainers import Trainers, choose_trainers
 from privoxel.report import mid_slices, results_tsv, write_report
 from privoxel.report.card import card_markdown, privacy_card
 from privoxel.seeding import Streams
@@ -79,7 +80,7 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
     runtime = choose_runtime(config.training)
-    config = _within_budget(config, cohort, runtime, options)
+    config, needs, said = _within_budget(config, cohort, runtime, options, output)
     attacks = chosen_attacks(config)
     check_feasible(config, draw_designs(config, cohort), attacks, cohort)
     facts = {"versions": version_facts(), "machine": machine_facts() | runtime.to_dict()}
@@ -95,18 +96,26 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
     with log_file(folder):
         clock = Clock()
         write_config(folder, config.to_dict())
+        trainers = choose_trainers(options.executor, config.training, runtime)
+        needs = needs or _estimate(config, cohort, runtime, trainers, options)
+        announce(f"{said}{_plan_in_words(needs, trainers)}", options.progress, logger)
+        check_disk(needs, folder.path)
         cohort = read_cohort(cohort, skip_bad=options.skip_bad, progress=options.progress)
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
         _record_designs(folder, designs)
         workplace = Workplace(
-            config, cohort, folder, runtime, options.progress, options.workers, options.executor
+            config,
+            cohort,
+            folder,
+            runtime,
+            options.progress,
+            options.workers,
+            trainers.executor,
+            trainers.runtime,
+            needs.each,
         )
-        plans = plan_targets(config, designs)
-        needs = estimate_needs(plans, config, cohort, runtime, workers=options.executor.workers)
-        announce(f"{needs.trainings} models to train: {needs}.", options.progress, logger)
-        check_disk(needs, folder.path)
-        judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
+        judged = [_timed(clock, plan, attacks, workplace) for plan in plan_targets(config, designs)]
         pictures = _pictures(cohort, config, include=options.include_participants)
         risk = assess_risk([j for j in judged if not j.plan.is_null], cohort.covariates, config)
         write_risk(risk, folder)
@@ -140,20 +149,36 @@ def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
     )
 
 
-def _within_budget(config: RunConfig, cohort: Cohort, runtime: Runtime, options: RunOptions) -> RunConfig:
-    """Return ``config`` with as many shadow models as the budget of ``options`` allows, if there is one."""
+def _within_budget(
+    config: RunConfig, cohort: Cohort, runtime: Runtime, options: RunOptions, output: Path | None = None
+) -> tuple[RunConfig, Needs | None, str]:
+    """Return ``config`` with the shadow models that the budget allows, what it needs if known, and why.
+
+    A run that was begun in ``output`` keeps its numbers: a pace that is measured again may be another.
+    """
     if options.budget is None:
-        return config
-    fitted = fit_budget(
-        config,
-        draw_designs(config, cohort),
-        cohort,
-        runtime,
-        budget=options.budget,
-        workers=options.executor.workers,
-    )
-    announce(fitted.said, options.progress, logger)
-    return fitted.config
+        return config, None, ""
+    budget, before = duration(options.budget), None if output is None else numbers_in(output)
+    if before is not None:
+        return with_numbers(config, before), None, f"Budget {budget}: {before} a target, as begun. "
+    trainers = choose_trainers(options.executor, config.training, runtime)
+    designs, crews = draw_designs(config, cohort), Crews(trainers.executor.workers, options.workers)
+    fitted = fit_budget(config, designs, cohort, runtime, crews, budget=options.budget)
+    return fitted.config, fitted.needs, f"Budget {budget}: {fitted.numbers} a target. "
+
+
+def _estimate(
+    config: RunConfig, cohort: Cohort, runtime: Runtime, trainers: Trainers, options: RunOptions
+) -> Needs:
+    plans = plan_targets(config, draw_designs(config, cohort))
+    crews = Crews(trainers.executor.workers, options.workers)
+    return estimate_needs(plans, config, cohort, runtime, crews)
+
+
+def _plan_in_words(needs: Needs, trainers: Trainers) -> str:
+    many = trainers.executor.workers
+    at_once = f", {many} shadows at a time" if needs.each and many > 1 else ""
+    return f"{needs.trainings} models to train{at_once}: {needs}."
 
 
 def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
@@ -165,17 +190,20 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
     """
     cohort = describe_cohort(config, options.cohort, skip_bad=options.skip_bad, root=options.root)
     runtime = choose_runtime(config.training)
-    config = _within_budget(config, cohort, runtime, options)
+    config, needs, _ = _within_budget(config, cohort, runtime, options)
     designs = draw_designs(config, cohort)
     check_feasible(config, designs, chosen_attacks(config), cohort)
-    plans = plan_targets(config, designs)
-    needs = estimate_needs(plans, config, cohort, runtime, workers=options.executor.workers)
+    trainers = choose_trainers(options.executor, config.training, runtime)
+    needs = needs or _estimate(config, cohort, runtime, trainers, options)
     return {
         "cohort": repr(cohort),
-        "targets": [f"{plan.name}: {len(plan.trained_on)} participants" for plan in plans],
+        "targets": [
+            f"{plan.name}: {len(plan.trained_on)} participants" for plan in plan_targets(config, designs)
+        ],
         "attacks": list(chosen_attacks(config)),
         "shadows": config.shadows.count,
         "distilled": config.shadows.distilled,
+        "shadows_at_a_time": trainers.executor.workers,
         "trainings": needs.trainings,
         "needs": str(needs),
     }

@@ -8,6 +8,7 @@ training) always being part of it. Distilled references count as others do; of e
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from privoxel.attacks import ATTACKS
@@ -15,16 +16,18 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig, parse_config
 from privoxel.errors import ConfigError
-from privoxel.recipes.plan import Needs, duration, measure_paces, needs_of, plan_targets
+from privoxel.progress import duration
+from privoxel.recipes.plan import Crews, Needs, measure_paces, needs_of, plan_targets
 from privoxel.recipes.shadow_plans import available, unsupported
 from privoxel.recipes.target import TargetPlan
+from privoxel.store import RunFolder
 from privoxel.training.runtime import Runtime
 
 LADDER = (64, 32, 16, 8, 4, 2, 1)
 UNASKED = 8
 """References tried for when the configuration names no number."""
-TRAINING_SHARE = 0.8
-"""Share of the budget that training may take; the rest is for reading signals and for the attacks."""
+PLANNED = 0.9
+"""Share of the budget that may be planned; the rest is for what a pace of a few steps does not tell."""
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -40,11 +43,11 @@ class Numbers(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A configuration that fits, and what was decided in words."""
+    """A configuration that fits, what it needs, and how many models it has."""
 
     config: RunConfig
     needs: Needs
-    said: str
+    numbers: Numbers
 
 
 def parse_budget(text: str) -> float:
@@ -67,11 +70,11 @@ def fit_budget(
     designs: Sequence[Design],
     cohort: Cohort,
     runtime: Runtime,
+    crews: Crews,
     *,
     budget: float,
-    workers: int,
 ) -> Fitted:
-    """Return ``config`` with the most shadow models that ``budget`` (seconds) and ``workers`` allow.
+    """Return ``config`` with the most shadow models that ``budget`` (seconds) and ``crews`` allow.
 
     No more than the configuration asks for; if it asks for none but for all attacks, up to 8, of the
     population where the split has ``others``. With none affordable the attacks that need them are left out.
@@ -79,23 +82,31 @@ def fit_budget(
     Raises:
         ConfigError: if not even the targets fit, or none of the shadows that the named attacks need.
     """
-    asks = config.shadows.count or config.shadows.distilled
-    wanted = config if asks else _with_default(config)
+    wanted = _with_default(config)
     plans = plan_targets(config, designs)
     paces = measure_paces(wanted, cohort, runtime)
     named = [name for name in _named(config) if name in ATTACKS]
-    needs: Needs | None = None
+    fewest: Needs | None = None
     for numbers in _ladder(wanted):
-        tried = _with_numbers(wanted if numbers.shadows else config, numbers)
+        tried = with_numbers(config, numbers)
         if _is_too_few(tried, named, plans[0]):
             continue
-        needs = needs_of(plans, tried, cohort, paces, runtime, workers=workers)
-        if needs.seconds <= budget * TRAINING_SHARE:
-            return Fitted(tried, needs, f"Budget {duration(budget)}: {numbers} a target; {needs}.")
+        fewest = needs_of(plans, tried, cohort, paces, runtime, crews)
+        if fewest.seconds <= budget * PLANNED:
+            return Fitted(tried, fewest, numbers)
     raise ConfigError(
         f"--budget {duration(budget)} needs to hold the training of the targets and of the fewest shadows "
-        f"that the named attacks work with, got {needs}. Raise it, or train fewer, smaller or shorter."
+        f"that the named attacks work with, got {fewest}. Raise it, or train fewer, smaller or shorter."
     )
+
+
+def numbers_in(folder: Path) -> Numbers | None:
+    """Return how many reference models a target of the run in ``folder`` has; None if there is no run."""
+    try:
+        shadows = RunFolder(folder).manifest["settings"]["config"]["shadows"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return Numbers(shadows["count"], shadows["distilled"])
 
 
 def _named(config: RunConfig) -> tuple[str, ...]:
@@ -111,8 +122,8 @@ def _is_too_few(config: RunConfig, named: Sequence[str], plan: TargetPlan) -> bo
 
 
 def _with_default(config: RunConfig) -> RunConfig:
-    """Return ``config`` with shadow models if it asks for all attacks, so that there are some to use them."""
-    if "all" not in config.attacks.names:
+    """Return ``config`` with shadow models if it asks for all attacks and no models that they could use."""
+    if config.shadows.count or config.shadows.distilled or "all" not in config.attacks.names:
         return config
     design = "population" if config.split.others else "balanced"
     shadows = config.shadows.model_copy(update={"count": UNASKED, "design": design})
@@ -129,8 +140,12 @@ def _ladder(config: RunConfig) -> list[Numbers]:
     return sorted(tried, key=lambda numbers: (sum(numbers), numbers.shadows), reverse=True)
 
 
-def _with_numbers(config: RunConfig, numbers: Numbers) -> RunConfig:
-    """Return ``config`` with so many models, without the attacks that then have none, checked anew."""
+def with_numbers(config: RunConfig, numbers: Numbers) -> RunConfig:
+    """Return ``config`` with so many models, without the attacks that then have none, checked anew.
+
+    This is what ``fit_budget`` makes of it when it chooses these numbers.
+    """
+    config = _with_default(config) if numbers.shadows else config
     update = {"count": numbers.shadows, "distilled": numbers.students}
     tried = config.model_copy(update={"shadows": config.shadows.model_copy(update=update)})
     names = [n for n in config.attacks.names if n not in ATTACKS or available(ATTACKS[n], tried)]

@@ -16,7 +16,14 @@ from privoxel.cohort.splits import training_scans
 from privoxel.config import AttackConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
-from privoxel.evaluation.draws import AUDIT_FOLDS, Draw, audit_draws, pseudo_members, reproduction_draws
+from privoxel.evaluation.draws import (
+    AUDIT_FOLDS,
+    REPRODUCTION_REPEATS,
+    Draw,
+    audit_draws,
+    pseudo_members,
+    reproduction_draws,
+)
 from privoxel.evaluation.results import TrainingPoint, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.progress import Silent
@@ -34,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 COVARIATES_ONLY = "covariates_only"
 PSEUDO_MEMBERS = "null_pseudo_members"
-REPRODUCTION_REPEATS = 5
 
 
 class AttackFacts(NamedTuple):

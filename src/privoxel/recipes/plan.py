@@ -12,20 +12,37 @@ import torch
 from torch import Tensor
 
 from privoxel.attacks import ATTACKS, WHEN_NAMED
-from privoxel.attacks.base import Attack, ReferenceKind, needs_models, reference_kind
+from privoxel.attacks.base import Attack, ReferenceKind, needs_models, needs_one_shadow, reference_kind
+from privoxel.attacks.paper import EncoderAttack
 from privoxel.cohort.base import Cohort
+from privoxel.cohort.cache import cached_size
 from privoxel.cohort.splits import Design, training_rows
 from privoxel.config import ModelConfig, RunConfig
 from privoxel.errors import ConfigError, StoreError
+from privoxel.evaluation.draws import AUDIT_FOLDS, REPRODUCTION_REPEATS
 from privoxel.executor import one_thread
+from privoxel.gradients.one_pass import Extractor
 from privoxel.models import AuditableModel, build_model, spec_of
+from privoxel.progress import duration
 from privoxel.recipes.course import course_bytes
 from privoxel.recipes.shadow_plans import SETTINGS, ShadowPlan, available, shadow_plans, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import torch_stream
 from privoxel.signals.extract import Extraction, signal_bytes
+from privoxel.signals.table import GRADIENT
 from privoxel.training.runtime import Runtime
 
+PER_SCAN_STEP = 1.4
+"""How much longer a step takes that reads every scan's gradient (``benchmarks/RESULTS.md``, private step)."""
+WATCHED_EPOCH = 1.3
+"""How much longer an epoch takes after which the members are predicted, as early stopping needs it."""
+INFERENCE = 1 / 3
+"""What predicting a scan takes of a training step."""
+ATTACK_SECONDS, IMAGE_SECONDS = 1.0, 0.01
+"""Seconds of one core that an attack takes on a draw, and that the paper's image encoder takes besides for
+each value of an image. Of the order of what audits with 200 to 400 leaked participants recorded: 0.001 to 4 s
+for most attacks, 10 to 20 s for the encoder of 1,024 values."""
+IMAGE = f"{GRADIENT}conv6"
 VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation", "quantile-gaussian-activation"})
 
 
@@ -90,27 +107,58 @@ def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfi
     return tuple(attack for name, attack in attacks.items() if name in names)
 
 
+class Work(NamedTuple):
+    """Seconds of waiting, and core-seconds."""
+
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+
+    def plus(self, seconds: float, cores: float = 1.0) -> "Work":
+        """Return this work and other work of ``seconds`` on ``cores``."""
+        return Work(self.seconds + seconds, self.core_seconds + seconds * cores)
+
+
 class Needs(NamedTuple):
-    """What a run needs: models to train, seconds of waiting and core-seconds for that, bytes of disk."""
+    """What a run needs.
+
+    ``trainings`` are models to train, ``training``, ``reading`` (signals and predictions) and ``attacking``
+    the work, ``disk`` and ``cache`` bytes in the run folder and in the cache of volumes; ``each`` are the
+    seconds of training one reference model, by the name of its plan.
+    """
 
     trainings: int
-    seconds: float
-    core_seconds: float
+    training: Work
+    reading: Work
+    attacking: Work
     disk: float
+    cache: float
+    each: Mapping[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of waiting for all."""
+        return self.training.seconds + self.reading.seconds + self.attacking.seconds
+
+    @property
+    def core_seconds(self) -> float:
+        """Core-seconds of all."""
+        return self.training.core_seconds + self.reading.core_seconds + self.attacking.core_seconds
 
     def __str__(self) -> str:
-        megabytes = max(self.disk / 1e6, 1)
-        size = f"{megabytes:.0f} MB" if megabytes < 1e4 else f"{megabytes / 1e3:.0f} GB"
+        parts = (("training", self.training), ("reading signals", self.reading), ("attacks", self.attacking))
+        listed = ", ".join(f"{duration(work.seconds)} of {what}" for what, work in parts)
         return (
-            f"about {duration(self.seconds)} of training at the measured pace "
-            f"({self.core_seconds / 3600:.2f} core-hours), {size} of disk"
+            f"about {duration(self.seconds)} at the measured pace ({listed}; {self.core_seconds / 3600:.2f} "
+            f"core-hours), {_size(self.disk)} of disk and {_size(self.cache)} of cached volumes"
         )
 
 
 class Pace(NamedTuple):
     """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes.
 
-    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take.
+    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take,
+    ``signal_seconds`` those of reading them; ``image`` are the values of the gradient that the paper's attack
+    looks at as an image.
     """
 
     seconds: float
@@ -118,13 +166,25 @@ class Pace(NamedTuple):
     weights: int
     signal_bytes: int
     tensors: int
+    signal_seconds: float = 0.0
+    image: int = 0
+
+
+class Crews(NamedTuple):
+    """How many shadows are trained at a time, and how many attacks are run."""
+
+    trainers: int = 1
+    attackers: int = 1
+
+
+ALONE = Crews()
 
 
 def estimate_needs(
-    plans: Sequence[TargetPlan], config: RunConfig, cohort: Cohort, runtime: Runtime, *, workers: int = 1
+    plans: Sequence[TargetPlan], config: RunConfig, cohort: Cohort, runtime: Runtime, crews: Crews
 ) -> Needs:
-    """Return what training and signals of ``plans`` and of their shadows will take."""
-    return needs_of(plans, config, cohort, measure_paces(config, cohort, runtime), runtime, workers=workers)
+    """Return what training, signals and attacks of ``plans`` and their shadows will take."""
+    return needs_of(plans, config, cohort, measure_paces(config, cohort, runtime), runtime, crews)
 
 
 def measure_paces(config: RunConfig, cohort: Cohort, runtime: Runtime) -> Mapping[str, Pace]:
@@ -138,41 +198,79 @@ def needs_of(
     cohort: Cohort,
     paces: Mapping[str, Pace],
     runtime: Runtime,
-    *,
-    workers: int = 1,
+    crews: Crews = ALONE,
 ) -> Needs:
-    """Return what ``plans`` need at known paces; ``workers`` shadows are trained at a time, on one thread."""
-    seconds = core_seconds = disk = 0.0
-    chosen = chosen_attacks(config)
+    """Return what ``plans`` need at known paces; each shadow is trained on one thread."""
+    chosen, factor = chosen_attacks(config), training_factor(config)
+    training, reading, attacking, disk = Work(), Work(), Work(), 0.0
     for plan in plans:
-        pace = paces[plan.model.name]
+        pace, judged = paces[plan.model.name], _judged(plan, cohort)
         epochs = plan.model.epochs or config.training.epochs
-        scans = epochs * _trained(plan.trained_on, config, cohort) + student_scans(config, epochs)
-        training = pace.seconds * scans
-        seconds += training
-        core_seconds += training * runtime.threads
+        scans = epochs * _trained(plan.trained_on, config, cohort) * factor + student_scans(config, epochs)
+        training = training.plus(pace.seconds * scans, runtime.threads)
+        reading = reading.plus(pace.signal_seconds * judged, runtime.threads)
+        seconds = attack_seconds(attacks_on(plan, chosen, config), config, pace.image)
+        attacking = attacking.plus(seconds / crews.attackers, crews.attackers)
         snapshots = 1 + epochs // config.training.snapshot_every
         further = course_bytes(attacks_on(plan, chosen, config), plan, config, pace.tensors)
-        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * _judged(plan, cohort)
-    shadows = _shadow_plans(plans, config)
+        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * judged
+    shadows, each = _shadow_plans(plans, config), dict[str, float]()
     for shadow in shadows:
-        pace, count = paces[shadow.target.model.name], len(shadow)
-        members = (shadow.design.members(k) for k in range(count))
-        defended = shadow.kind is ReferenceKind.SHADOW
-        scans = sum(
-            _trained(m, config, cohort) * n + (student_scans(config, n) if defended else 0)
-            for m, n in zip(members, shadow.epochs, strict=True)
-        )
-        core_seconds += pace.shadow_seconds * scans
-        seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
-        disk += count * 4 * (pace.weights + _judged(shadow.target, cohort))
-        disk += pace.signal_bytes * len(cohort.rows_of(shadow.design.pool))
-    pretraining = config.defences.pretraining
+        pace, count, judged = paces[shadow.target.model.name], len(shadow), _judged(shadow.target, cohort)
+        each[shadow.name] = pace.shadow_seconds * _shadow_scans(shadow, config, cohort)
+        waves = math.ceil(count / crews.trainers)
+        training = training.plus(each[shadow.name] * waves, count / waves)
+        predicting = INFERENCE * pace.shadow_seconds * len(cohort.rows_of(shadow.design.pool))
+        reading = reading.plus(predicting * waves, count / waves)
+        reading = reading.plus(INFERENCE * pace.seconds * judged * count, runtime.threads)
+        disk += count * 4 * (pace.weights + judged)
+        if any(needs_one_shadow(attack) for attack in chosen.values()):
+            drawn = len(cohort.rows_of(shadow.design.pool))
+            reading = reading.plus(pace.signal_seconds * drawn, runtime.threads)
+            disk += pace.signal_bytes * drawn
+    pretraining, brains = config.defences.pretraining, config.defences.public_brains
     if pretraining is not None:
-        training = sum(pace.seconds for pace in paces.values())
-        training *= pretraining.epochs * config.defences.public_brains
-        seconds, core_seconds = seconds + training, core_seconds + training * runtime.threads
-    return Needs(len(plans) + sum(map(len, shadows)), seconds, core_seconds, disk)
+        seconds = sum(pace.seconds for pace in paces.values()) * pretraining.epochs * brains
+        training = training.plus(seconds, runtime.threads)
+    cache = cached_size(cohort) * (1 + (brains / len(cohort) if config.defences.needs_public else 0))
+    trainings = len(plans) + sum(map(len, shadows))
+    return Needs(trainings, training, reading, attacking, disk, cache, each)
+
+
+def training_factor(config: RunConfig) -> float:
+    """Return how much longer training takes with the privacy and the defences of ``config``."""
+    per_scan = config.privacy is not None or config.defences.keep_unique is not None
+    watched = config.defences.stop_gap is not None
+    return (PER_SCAN_STEP if per_scan else 1.0) * (WATCHED_EPOCH if watched else 1.0)
+
+
+def attack_seconds(attacks: Sequence[Attack], config: RunConfig, image: int) -> float:
+    """Return the seconds on one core that ``attacks`` take on all draws of the protocol.
+
+    ``image`` are the values of the gradient that the paper's image encoder reads.
+    """
+    folds = REPRODUCTION_REPEATS if config.attacks.protocol == "reproduction" else AUDIT_FOLDS
+    images = sum(isinstance(_inner(attack), EncoderAttack) and IMAGE in attack.requires for attack in attacks)
+    return (config.attacks.repeats or folds) * (
+        ATTACK_SECONDS * len(attacks) + IMAGE_SECONDS * image * images
+    )
+
+
+def _inner(attack: Attack) -> object:
+    """Return the attack that is fitted: that on a shadow, where it is carried over from one."""
+    return getattr(attack, "classifier", attack)
+
+
+def _shadow_scans(shadow: ShadowPlan, config: RunConfig, cohort: Cohort) -> float:
+    """Return how many scans a model of ``shadow`` is shown in the mean, in scans of a plain training."""
+    scans = 0.0
+    for k, epochs in enumerate(shadow.epochs):
+        shown = _trained(shadow.design.members(k), config, cohort) * epochs
+        if shadow.kind is ReferenceKind.SHADOW:  # students have no defence
+            scans += shown * training_factor(config) + student_scans(config, epochs)
+        else:
+            scans += shown
+    return scans / len(shadow)
 
 
 def student_scans(config: RunConfig, teacher_epochs: int) -> int:
@@ -206,6 +304,11 @@ def _uses_shadows(config: RunConfig) -> bool:
     return any(map(needs_models, chosen_attacks(config).values()))
 
 
+def _size(count: float) -> str:
+    megabytes = max(count / 1e6, 1)
+    return f"{megabytes:.0f} MB" if megabytes < 1e4 else f"{megabytes / 1e3:.0f} GB"
+
+
 def check_disk(needs: Needs, folder: Path) -> None:
     """Raise ``StoreError`` if the disk of ``folder`` has less room than ``needs``."""
     free = shutil.disk_usage(folder).free
@@ -228,9 +331,28 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
             alone = _seconds_of_a_step(model, volumes, runtime) / size
     model.eval()
     wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    size = signal_bytes(model, Extraction(wanted), volumes[:1])
-    return Pace(pace, alone, sum(sizes), size, len(sizes))
+    sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
+    extraction, two = Extraction(wanted, runtime=runtime), volumes[:1].repeat(2, 1, 1, 1, 1)
+    reading = _seconds_of_a_pass(model, two, extraction) / len(two)
+    image = sizes.get(f"{IMAGE.removeprefix(GRADIENT)}.weight", 0)
+    stored = signal_bytes(model, extraction, volumes[:1])
+    return Pace(pace, alone, sum(sizes.values()), stored, len(sizes), reading, image)
+
+
+def _seconds_of_a_pass(model: AuditableModel, volumes: Tensor, extraction: Extraction) -> float:
+    """Return the seconds of reading the signals of ``volumes`` once, after a pass that warms up."""
+    ages = volumes.new_full((len(volumes),), 60.0)
+    extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
+    for _ in range(2):
+        started = time.perf_counter()
+        extractor(volumes, ages)
+        _wait_for(volumes)
+    return time.perf_counter() - started
+
+
+def _wait_for(volumes: Tensor) -> None:
+    if volumes.is_cuda:
+        torch.cuda.synchronize()
 
 
 def _seconds_of_a_step(model: AuditableModel, volumes: Tensor, runtime: Runtime) -> float:
@@ -241,18 +363,6 @@ def _seconds_of_a_step(model: AuditableModel, volumes: Tensor, runtime: Runtime)
         with torch_stream(0), runtime.autocast():
             loss = model(volumes).float().square().mean()
         loss.backward()
-        if runtime.device.startswith("cuda"):
-            torch.cuda.synchronize()
+        _wait_for(volumes)
         seconds = time.perf_counter() - started
     return seconds
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as a reader says it.
-
-    >>> duration(7200)
-    '2.0 h'
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -53,7 +53,14 @@ class ShadowTraining:
 
 
 def train_shadow(shadow: ShadowTraining) -> dict[str, float]:
-    """Train a reference model, keep its weights, and return its MAE (years) on its own and unseen scans."""
+    """Train a reference model, keep its weights, and return its MAE (years) on its own and unseen scans.
+
+    The process is set up as the target's was, whoever's it is.
+
+    Raises:
+        ConfigError: if the process sees no device of the kind that the shadow is to be trained on.
+    """
+    shadow.runtime.prepare()
     cohort, ages = shadow.cohort, shadow.cohort.covariates.age
     lessons = _taught(shadow)
     mine = lessons.covariates.age[shadow.rows]

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -167,12 +168,16 @@ def _train_all(plan: ShadowPlan, workplace: Workplace) -> tuple[list[Mapping[str
     trainings = [_training(plan, k, workplace, taught) for k in range(len(plan))]
     keep = Finished(workplace.folder.path / "shadows" / plan.name, _digest(plan, workplace, taught))
     jobs = [Job(f"{plan.name}/shadow-{k}", train_shadow, (t,)) for k, t in enumerate(trainings)]
-    progress, executor = workplace.progress, workplace.executor
+    train = partial(
+        workplace.executor.run,
+        keep=keep,
+        progress=workplace.progress,
+        expected=workplace.expected.get(plan.name),
+    )
     first: list[Any] = []
     if trainings[-1].warm is not None:
-        first = executor.run(jobs[:1], keep=keep, progress=progress, title="first shadow")
-        jobs = jobs[1:]
-    errors = [*first, *executor.run(jobs, keep=keep, progress=progress, title=str(plan.kind))]
+        first, jobs = train(jobs[:1], title="first shadow"), jobs[1:]
+    errors = [*first, *train(jobs, title=str(plan.kind))]
     return errors, [t.folders.existing()[-1] for t in trainings]
 
 
@@ -190,7 +195,7 @@ def _training(plan: ShadowPlan, k: int, workplace: Workplace, taught: FloatArray
         workplace.training_rows([who for who in (*design.members, *design.non_members) if who not in inside]),
         shadow_streams(plan.name, config).child(str(k)),
         TrainingFolders(root / f"{k:04d}", root / f"{k:04d}" / "state"),
-        replace(workplace.runtime, threads=1),
+        replace(workplace.shadow_runtime or workplace.runtime, threads=1),
         _start(plan, workplace),
         taught,
     )

@@ -56,7 +56,11 @@ class TargetPlan:
 @final
 @dataclass(frozen=True)
 class Workplace:
-    """What all targets of a run share."""
+    """What all targets of a run share.
+
+    Reference models are jobs of ``executor`` that compute on ``shadow_runtime``, by default as the target
+    does; ``expected`` are the seconds that one may take, by the name of its plan.
+    """
 
     config: RunConfig
     cohort: Cohort
@@ -65,6 +69,8 @@ class Workplace:
     progress: Progress
     workers: int = 1
     executor: Executor = field(default_factory=Executor)
+    shadow_runtime: Runtime | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def people(self) -> dict[str, int]:

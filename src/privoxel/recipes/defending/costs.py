@@ -1,21 +1,14 @@
 """What a frontier will take before it is begun: the time of every setting, and which fit into a budget."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
-from privoxel.config import RunConfig
+from privoxel.progress import duration
 from privoxel.recipes.defending.settings import Grid, Point
-from privoxel.recipes.plan import Pace, duration, measure_paces, needs_of, plan_targets
+from privoxel.recipes.plan import Pace, measure_paces, needs_of, plan_targets
 from privoxel.training.runtime import Runtime
-
-PER_SCAN_STEP = 1.4
-"""How much longer a step takes that reads every scan's gradient (``benchmarks/RESULTS.md``, private step)."""
-WATCHED_EPOCH = 1.3
-"""How much longer an epoch takes after which the members are predicted, as early stopping needs it: an
-inference is a third of a step."""
 
 
 class Costs(NamedTuple):
@@ -53,7 +46,7 @@ def estimate_costs(
         if key not in paces:
             paces[key] = measure_paces(config, cohort, runtime)
         needs = needs_of(plan_targets(config, designs), config, cohort, paces[key], runtime)
-        seconds[point.name] = needs.seconds * _factor(config)
+        seconds[point.name] = needs.training.seconds
         disk += needs.disk
     return Costs(seconds, disk)
 
@@ -72,11 +65,3 @@ def within(budget: float, grid: Grid, costs: Costs, *, done: Sequence[str], work
         if waiting <= budget or name == grid.reference:
             chosen.append(name)
     return tuple(chosen)
-
-
-def _factor(config: RunConfig) -> float:
-    per_scan = config.privacy is not None or config.defences.keep_unique is not None
-    watched = config.defences.stop_gap is not None
-    return math.prod(
-        factor for factor, holds in ((PER_SCAN_STEP, per_scan), (WATCHED_EPOCH, watched)) if holds
-    )

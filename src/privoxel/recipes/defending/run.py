@@ -14,7 +14,7 @@ from privoxel.cohort.base import Cohort
 from privoxel.errors import JobError
 from privoxel.evaluation.frontier_results import FrontierResults, Unfinished
 from privoxel.executor import Executor
-from privoxel.progress import Progress, Silent
+from privoxel.progress import Progress, Silent, duration
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort, public_brains, read_cohort
 from privoxel.recipes.defending.comparing import compare_settings, points_of
@@ -26,7 +26,7 @@ from privoxel.recipes.defending.settings import Grid, Point
 from privoxel.recipes.defending.training import POINTS, Scans, is_finished, train_points
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.feasible import check_feasible
-from privoxel.recipes.plan import chosen_attacks, duration
+from privoxel.recipes.plan import chosen_attacks
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
 from privoxel.report.frontier import frontier_tsv, write_frontier
 from privoxel.seeding import Streams

@@ -14,18 +14,17 @@ import torch
 
 from privoxel.cohort.base import Cohort
 from privoxel.config import RunConfig, check_settings
+from privoxel.progress import duration
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort
 from privoxel.recipes.federation.preparing import describe_cohorts, partition_of, victims_of
-from privoxel.recipes.plan import Pace, duration, measure_paces, needs_of, plan_targets
+from privoxel.recipes.plan import Pace, measure_paces, needs_of, plan_targets
 from privoxel.recipes.reproduction.cells import Plan, ReproduceOptions, is_finished
 from privoxel.recipes.reproduction.central import Central, ShadowOf
 from privoxel.recipes.reproduction.tables import Cell
 from privoxel.training.runtime import Runtime, choose_runtime
 
 HALF_PRECISION = 2
-PRIVATE_STEP = 1.4
-"""A private step over a plain one, measured at 4 mm (benchmarks/RESULTS.md)."""
 
 
 @final
@@ -74,8 +73,7 @@ def _central(
         return Estimate(seconds, 2 * paces[cell.model].signal_bytes * members), _volumes(cohort)
     plans = plan_targets(config, draw_designs(config, cohort))
     needs = needs_of(plans, config, cohort, paces, runtime)
-    factor = 1.0 if cell.noise is None else PRIVATE_STEP
-    return Estimate(needs.seconds * factor, needs.disk), _volumes(cohort)
+    return Estimate(needs.training.seconds, needs.disk), _volumes(cohort)
 
 
 def _federation(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from privoxel.evaluation.results import CohortSummary
-from privoxel.recipes.plan import duration
+from privoxel.progress import duration
 from privoxel.recipes.reproduction.cells import Found, Plan
 from privoxel.recipes.reproduction.central import NAMES, Central, models_of
 from privoxel.recipes.reproduction.published import ENVIRONMENTS
