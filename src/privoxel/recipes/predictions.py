@@ -175,7 +175,7 @@ def reference_table(scans: SignalTable, answers: FloatArray) -> SignalTable:
 
 
 def _cohort(name: str, table: Predictions) -> Cohort:
-    more = [part for part in (table.sd, table.references) if part is not None]
+    more: list[FloatArray] = [part for part in (table.sd, table.references) if part is not None]
     parts = (table.prediction, table.state, *more)
     digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     return Cohort(
