@@ -25,6 +25,7 @@ from privoxel.evaluation.survival import restricted, surviving_share
 from privoxel.recipes.choosing import best_attacks
 from privoxel.recipes.concluding import summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
@@ -55,6 +56,9 @@ def assemble_results(
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         choosing = pool.submit(best_attacks, real, config)
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
+        bounds = [privacy_losses(one, config, len(real)) for one in real]
+        both = zip(targets, bounds, strict=True)
+        targets = [target.model_copy(update={"epsilon": found}) for target, found in both]
         best = choosing.result()
     return Results(
         title=config.report.title,
@@ -98,13 +102,15 @@ def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoo
                 "non_members": len(design.non_members),
                 "others": len(design.others),
                 "validation": len(design.validation),
+                **({"population": len(design.population)} if design.population else {}),
+                **({"canaries": len(design.canaries)} if design.canaries else {}),
             },
             **({"defence": dict(one.defence)} if one.defence else {}),
             "null_target_mae": None if null is None else null.utility.model_dump(mode="json"),
         },
         n_members=len(design.members),
         n_non_members=len(design.non_members),
-        n_excluded=len(design.others) + len(design.validation),
+        n_excluded=sum(map(len, (design.others, design.validation, design.population, design.canaries))),
         utility=one.utility,
         training=list(one.curve),
         attacks=estimated[:n_attacks],

@@ -146,7 +146,7 @@ def needs_of(
         seconds += training
         core_seconds += training * runtime.threads
         snapshots = 1 + epochs // config.training.snapshot_every
-        disk += 4 * pace.weights * (snapshots + 3) + pace.signal_bytes * _judged(plan, cohort)
+        disk += 4 * pace.weights * (snapshots + 3) + pace.signal_bytes * _observed(plan, cohort)
     shadows = _shadow_plans(plans, config)
     for shadow in shadows:
         pace, count = paces[shadow.target.model.name], len(shadow)
@@ -158,7 +158,7 @@ def needs_of(
         )
         core_seconds += pace.shadow_seconds * scans
         seconds += pace.shadow_seconds * scans / count * math.ceil(count / workers)
-        disk += count * 4 * (pace.weights + _judged(shadow.target, cohort))
+        disk += count * 4 * (pace.weights + _observed(shadow.target, cohort))
         disk += pace.signal_bytes * len(cohort.rows_of(shadow.design.pool))
     pretraining = config.defences.pretraining
     if pretraining is not None:
@@ -191,8 +191,8 @@ def _trained(participants: Sequence[str], config: RunConfig, cohort: Cohort) -> 
     return len(training_rows(cohort, participants, config.split.train_sessions))
 
 
-def _judged(plan: TargetPlan, cohort: Cohort) -> int:
-    return len(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
+def _observed(plan: TargetPlan, cohort: Cohort) -> int:
+    return len(cohort.rows_of(plan.design.observed))
 
 
 def _uses_shadows(config: RunConfig) -> bool:

@@ -51,8 +51,9 @@ class TargetPlan:
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Participants whose scans train the model."""
-        return self.design.others if self.is_null else self.design.members
+        """Participants whose scans train the model: with its members the canaries that are inserted."""
+        design = self.design
+        return design.others if self.is_null else (*design.members, *design.inserted)
 
 
 @final
@@ -82,7 +83,8 @@ class Observed(NamedTuple):
     """A target: what it is, how training went, and its signals on members and non-members.
 
     ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
-    ``defence`` says what was done against attacks.
+    ``defence`` says what was done against attacks. ``population`` and ``canaries`` hold the same signals on
+    those of the design, None where there are none.
     """
 
     plan: TargetPlan
@@ -91,6 +93,8 @@ class Observed(NamedTuple):
     train_age: float
     table: SignalTable
     defence: Mapping[str, str] = MappingProxyType({})
+    population: SignalTable | None = None
+    canaries: SignalTable | None = None
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
@@ -106,8 +110,30 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     model = started(plan.model, cohort, train_age, streams.seed("initialisation"), start)
     curve, snapshots, defence = _trained(plan, model, train_rows, streams, workplace)
 
-    table = signals_of(plan, model, snapshots[-1], attacks, workplace)
-    return Observed(plan, model, curve, train_age, table, defence)
+    everyone = signals_of(plan, model, snapshots[-1], attacks, workplace)
+    design = plan.design
+    return Observed(
+        plan,
+        model,
+        curve,
+        train_age,
+        _part(everyone, design.judged),
+        defence,
+        _part(everyone, design.population, ()) if design.population else None,
+        _part(everyone, design.canaries, design.inserted) if design.canaries and not plan.is_null else None,
+    )
+
+
+def _part(
+    table: SignalTable, participants: Sequence[str], members: Sequence[str] | None = None
+) -> SignalTable:
+    """Return the scans of ``participants``; with ``members`` these are members and the rest are not."""
+    wanted = set(participants)
+    part = table.select(np.array([scan.participant in wanted for scan in table.scans], dtype=np.bool_))
+    if members is None:
+        return part
+    inside = set(members)
+    return part.with_membership([scan.participant in inside for scan in part.scans])
 
 
 def signals_of(
@@ -117,12 +143,12 @@ def signals_of(
     attacks: Sequence[Attack],
     workplace: Workplace,
 ) -> SignalTable:
-    """Return what ``attacks`` read of ``model`` with ``weights`` on the plan's members and non-members."""
+    """Return what ``attacks`` read of ``model`` with ``weights`` on everyone whom the plan observes."""
     cohort, folder, design = workplace.cohort, workplace.folder, plan.design
     workplace.runtime.place(model)
     load_weights(model, weights)
     model.eval()
-    judged = cohort.select(cohort.rows_of((*design.members, *design.non_members)))
+    judged = cohort.select(cohort.rows_of(design.observed))
     signals_folder = folder.path / "signals" / plan.name
     step = f"{plan.name}/signals"
     if not folder.done(step):
