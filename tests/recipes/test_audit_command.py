@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from privoxel import cli
+from privoxel.errors import ConfigError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.recipes.predictions import PredictionAudit, audit_predictions, black_box_attacks
@@ -256,3 +258,51 @@ def test_every_attack_copes_with_tables_that_say_little(tmp_path, case):
     outcome = audit_predictions(dull_table(tmp_path / "p.tsv", case), tmp_path / "run", PredictionAudit())
     assert len(outcome.results.targets[0].attacks) == len(black_box_attacks())
     assert outcome.report.exists()
+
+
+def two_sessions(path, *, people=80, last=80):
+    """Write two scans of the first ``last`` people each; the model knows members by the first one."""
+    rng = np.random.default_rng(5)
+    lines = []
+    for number in range(2 * people):
+        member = number < people
+        age = rng.uniform(45, 80)
+        for session, spread in (("a", 4 / (1 + 3 * member)), ("b", 4 / (1 + 0.5 * member))):
+            if session == "a" or number % people < last:
+                cells = (f"sub-{number:03d}", f"{age:.2f}", f"{age + rng.normal(0, spread):.3f}")
+                lines.append("\t".join([*cells, str(int(member)), session]))
+    return write_lines(path, lines, header=("participant_id", "age", "predicted_age", "member", "session"))
+
+
+def test_how_much_survives_with_a_second_session_that_trained_nothing(tmp_path):
+    table = two_sessions(tmp_path / "two.tsv")
+    options = replace(QUICK, train_sessions=1)
+    results = audit_predictions(table, tmp_path / "run", options).results
+    (target,) = results.targets
+    (other,) = target.other_scans
+    assert other.name == "abs-error"
+    assert other.trained_on.value > other.other_scan.value + 0.1
+    assert 0.0 < other.share.value < 0.9
+    assert results.config["predictions"]["train_sessions"] == 1
+    scores = pd.read_csv(tmp_path / "run" / "participants_scores.tsv", sep="\t")
+    assert set(scores["session"]) == {"a"}
+
+
+def test_second_sessions_that_nobody_has_are_missed(tmp_path):
+    table = two_sessions(tmp_path / "two.tsv", people=20, last=1)
+    with pytest.raises(ConfigError, match="more than 1 sessions, got 1 and 1"):
+        audit_predictions(table, tmp_path / "run", replace(QUICK, train_sessions=1))
+
+
+def test_epsilon_is_bounded_and_in_one_run_only_by_coins(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv", gap=3.0)
+    audits = {"plain": QUICK, "coins": replace(QUICK, coin=True)}
+    plain, tossed = (
+        audit_predictions(table, tmp_path / name, options).results.targets[0].epsilon[0]
+        for name, options in audits.items()
+    )
+    assert plain.upper is None
+    assert plain.lower > 0.0
+    assert (len(plain.bounds), len(tossed.bounds)) == (2, 4)
+    with pytest.raises(ConfigError, match="Drop one of them"):
+        audit_predictions(table, tmp_path / "both", replace(QUICK, coin=True, match=("age",)))

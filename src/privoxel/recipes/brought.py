@@ -16,7 +16,16 @@ import numpy as np
 
 from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort, NoVolumes
-from privoxel.config import AttackConfig, ModelConfig, ReportConfig, RunConfig, SignalConfig
+from privoxel.cohort.splits import training_scans
+from privoxel.config import (
+    AttackConfig,
+    CohortConfig,
+    ModelConfig,
+    ReportConfig,
+    RunConfig,
+    SignalConfig,
+    SplitConfig,
+)
 from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
@@ -80,8 +89,10 @@ class BroughtAudit:
     empty for all. ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``:
     what pairs of a member and a non-member must have in common; empty compares everybody. ``caliper``:
     largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
-    tolerated. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds batches and memory where a
-    model is run, on ``runtime``. The rest changes no number.
+    tolerated. ``train_sessions``: only so many sessions of each person, the first, were trained on (the rest
+    is what an adversary may hold instead); None for all. ``coin``: each person was trained on or not by a
+    fair coin of their own. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds batches and
+    memory where a model is run, on ``runtime``. The rest changes no number.
     """
 
     primary: str | None = None
@@ -90,6 +101,8 @@ class BroughtAudit:
     match: tuple[str, ...] = ()
     caliper: float = CALIPER
     tolerated_auc: float = 0.6
+    train_sessions: int | None = None
+    coin: bool = False
     seed: int = 0
     title: str = ""
     skip_bad: bool = False
@@ -116,12 +129,13 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
         by an error or a signal can be resumed, and keeps what it had finished.
     """
     clock = Clock()
+    _refuse_unfair_coins(options)
     primary = options.primary or brought.primary
     brought = _screened(brought, options)
     attacks = _chosen(brought, options, primary)
     compared = _compared(brought.cohort, brought, options)
     config = run_config(brought, options, tuple(attacks), primary)
-    check_sizes(compared, config.attacks, options.seed)
+    check_sizes(compared, config)
     shown = _shown_config(config, brought, options)
     settings: dict[str, Any] = {
         "config": shown,
@@ -154,10 +168,19 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
         clock.lap("estimates")
         results = _with_context(results, compared, shown, options, brought.notes)
         results = results.model_copy(update={"seconds": clock.laps})
-        write_scores(folder.path, done, compared.cohort.covariates)
+        people = compared.cohort.covariates
+        write_scores(folder.path, done, people.select(training_scans(people, options.train_sessions)))
         describe_derivative(folder.path)
         report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
     return Outcome(results, report)
+
+
+def _refuse_unfair_coins(options: BroughtAudit) -> None:
+    if options.coin and options.match:
+        raise ConfigError(
+            "Members by coins (--coin) need everybody whom coins decided on, got --match, which chooses "
+            "pairs by membership. Drop one of them."
+        )
 
 
 def _screened(brought: Brought, options: BroughtAudit) -> Brought:
@@ -199,7 +222,7 @@ def _observed(
     cohort = brought.cohort
     while True:
         compared = _compared(cohort, brought, options)
-        check_sizes(compared, config.attacks, options.seed)
+        check_sizes(compared, config)
         plan = TargetPlan(brought.name, config.models[0], compared.design)
         workplace = Workplace(
             config, compared.cohort, folder, options.runtime, options.progress, options.workers
@@ -247,6 +270,8 @@ def run_config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...]
     title = options.title or f"Membership-inference audit of {brought.name}"
     return RunConfig(
         seed=options.seed,
+        cohort=CohortConfig(kind="real"),
+        split=SplitConfig(train_sessions=options.train_sessions, coin=options.coin),
         models=(ModelConfig(name=brought.name, stated_mae=options.stated_mae),),
         signals=options.signals,
         attacks=AttackConfig(names=attacks, primary=primary, protocol="audit"),
@@ -264,6 +289,8 @@ def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) ->
         "caliper": options.caliper,
         "skip_bad": options.skip_bad,
         **({} if options.stated_mae is None else {"stated_mae": options.stated_mae}),
+        **({} if options.train_sessions is None else {"train_sessions": options.train_sessions}),
+        **({"coin": True} if options.coin else {}),
     }
     return kept
 
