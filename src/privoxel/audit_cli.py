@@ -80,6 +80,10 @@ TrainSessions = Annotated[
     int | None,
     typer.Option(min=1, help="Only so many first sessions of each were trained on.", rich_help_panel=PEOPLE),
 ]
+Population = Annotated[
+    Path | None,
+    typer.Option(help="List of people in neither group, known not to be trained on.", rich_help_panel=PEOPLE),
+]
 Coin = Annotated[
     bool,
     typer.Option("--coin", help="A fair coin for each decided who trained it.", rich_help_panel=PEOPLE),
@@ -159,6 +163,7 @@ def audit_command(
     root: Root = None,
     skip_bad: SkipBad = False,
     train_sessions: TrainSessions = None,
+    population: Population = None,
     coin: Coin = False,
     resolution: Resolution = None,
     normalise: Normalise = Voxels.ALL,
@@ -214,6 +219,7 @@ def audit_command(
         caliper=caliper,
         tolerated_auc=tolerated,
         train_sessions=train_sessions,
+        population=_listed(population),
         coin=coin,
         seed=seed or 0,
         skip_bad=skip_bad,
@@ -249,6 +255,7 @@ def audit_command(
                 "--non-members": non_members,
                 "--match": match,
                 "--train-sessions": train_sessions,
+                "--population": population,
                 "--coin": coin or None,
             }
         )
@@ -270,6 +277,23 @@ def _refuse_beside_members_only(given: Mapping[str, object]) -> None:
             f"--members-only gives no verdict and compares nobody, got {', '.join(idle)}. "
             "Drop that, or bring non-members."
         )
+
+
+def _listed(path: Path | None) -> tuple[str, ...]:
+    """Return the participants that a list names.
+
+    Raises:
+        ProblemsError: if it cannot be read.
+    """
+    if path is None:
+        return ()
+    from privoxel.cohort.listed import read_listed
+    from privoxel.errors import ProblemsError
+
+    listed = read_listed(path)
+    if listed.problems:
+        raise ProblemsError(f"The list {listed.place} cannot be used", listed.problems)
+    return tuple(listed.lines)
 
 
 def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:

@@ -306,3 +306,25 @@ def test_epsilon_is_bounded_and_in_one_run_only_by_coins(tmp_path):
     assert (len(plain.bounds), len(tossed.bounds)) == (2, 4)
     with pytest.raises(ConfigError, match="Drop one of them"):
         audit_predictions(table, tmp_path / "both", replace(QUICK, coin=True, match=("age",)))
+
+
+def test_people_known_not_to_be_members_are_a_background_and_are_not_judged(tmp_path, monkeypatch):
+    table = write_predictions(tmp_path / "p.tsv", members=40, non_members=70)
+    people = [f"{number:04d}" for number in range(90, 110)]
+    (tmp_path / "known.txt").write_text("\n".join(people))
+    options = replace(QUICK, attacks=("abs-error", "population"), population=tuple(people))
+    (target,) = audit_predictions(table, tmp_path / "run", options).results.targets
+    assert (target.n_members, target.n_non_members, target.n_excluded) == (40, 50, 20)
+    assert target.design["participants"] == {"population": 20}
+    scores = pd.read_csv(tmp_path / "run" / "participants_scores.tsv", sep="\t")
+    rank = scores["population"].to_numpy() * 20  # ranks among these 20, not among the leaked
+    np.testing.assert_allclose(rank, np.round(rank), atol=1e-3)
+    assert not scores["participant_id"].isin([f"sub-{name}" for name in people]).any()
+    command = ("audit", table, "--population", tmp_path / "known.txt", "-o", tmp_path / "cli", "-q")
+    assert call(monkeypatch, *command, "--primary", "abs-error", "--jobs", 1) == 0
+
+
+def test_a_population_that_was_trained_on_is_refused(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv", members=40, non_members=40)
+    with pytest.raises(ConfigError, match="who were not trained on, got 2 others"):
+        audit_predictions(table, tmp_path / "run", replace(QUICK, population=("0003", "nobody", "0050")))

@@ -117,14 +117,14 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
         model,
         curve,
         train_age,
-        _part(everyone, design.judged),
+        part_of(everyone, design.judged),
         defence,
-        _part(everyone, design.population, ()) if design.population else None,
-        _part(everyone, design.canaries, design.inserted) if design.canaries and not plan.is_null else None,
+        part_of(everyone, design.population, ()) if design.population else None,
+        part_of(everyone, design.canaries, design.inserted) if design.canaries and not plan.is_null else None,
     )
 
 
-def _part(
+def part_of(
     table: SignalTable, participants: Sequence[str], members: Sequence[str] | None = None
 ) -> SignalTable:
     """Return the scans of ``participants``; with ``members`` these are members and the rest are not."""
