@@ -20,9 +20,11 @@ from privoxel.evaluation.results import (
     CohortSummary,
     Driver,
     GroupLine,
+    LowerBound,
     Metric,
     OtherScans,
     PairedComparison,
+    PrivacyLoss,
     ReliabilityBin,
     Results,
     RiskSummary,
@@ -119,6 +121,7 @@ class Fabrication:
     null_metrics: bool = False
     people: bool = False
     sessions: bool = False
+    epsilon: tuple[float, float | None] | None = None
     title: str = "Fabricated audit of two brain-age models"
 
 
@@ -282,6 +285,7 @@ def _target(name: str, model: str, scores: TargetScores, wanted: Fabrication) ->
         ],
         controls=[_attack(r, scores.controls[r.name], model, null=null) for r in CONTROLS],
         other_scans=_other_scans(wanted) if wanted.sessions else [],
+        epsilon=_epsilon(wanted),
     )
 
 
@@ -324,6 +328,30 @@ def _comparisons(wanted: Fabrication, model: str) -> list[PairedComparison]:
             margin=0.01,
         )
         for place, recipe in enumerate(wanted.attacks)
+    ]
+
+
+def _epsilon(wanted: Fabrication) -> list[PrivacyLoss]:
+    recipe = wanted.attacks[0]
+    upper = None if wanted.epsilon is None else wanted.epsilon[1]
+    lower = 0.0 if wanted.epsilon is None else wanted.epsilon[0]
+    bounds = [
+        LowerBound(epsilon=lower, level=0.975, method="Clopper-Pearson", assumption="scores are independent"),
+        LowerBound(epsilon=0.7, mu=0.2, level=0.975, method="Gaussian", assumption="a Gaussian mechanism"),
+    ]
+    return [
+        PrivacyLoss(
+            on="participants",
+            attack=recipe.name,
+            title=recipe.title,
+            threat_model=recipe.threat_model,
+            delta=1e-6,
+            lower=lower,
+            upper=upper,
+            bounds=bounds,
+            n_members=wanted.per_class,
+            n_non_members=wanted.per_class,
+        )
     ]
 
 

@@ -1,6 +1,7 @@
 """``privoxel audit``: attack a model that is brought, by its predictions or by asking it."""
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -74,6 +75,18 @@ Caliper = Annotated[
 SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out faulty lines and scans, and say so.", rich_help_panel=PEOPLE),
+]
+TrainSessions = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only so many first sessions of each were trained on.", rich_help_panel=PEOPLE),
+]
+Population = Annotated[
+    Path | None,
+    typer.Option(help="List of people in neither group, known not to be trained on.", rich_help_panel=PEOPLE),
+]
+Coin = Annotated[
+    bool,
+    typer.Option("--coin", help="A fair coin for each decided who trained it.", rich_help_panel=PEOPLE),
 ]
 Resolution = Annotated[
     float | None,
@@ -149,6 +162,9 @@ def audit_command(
     caliper: Caliper = 1.0,
     root: Root = None,
     skip_bad: SkipBad = False,
+    train_sessions: TrainSessions = None,
+    population: Population = None,
+    coin: Coin = False,
     resolution: Resolution = None,
     normalise: Normalise = Voxels.ALL,
     target: Target = None,
@@ -202,6 +218,9 @@ def audit_command(
         match=parse_match(match) if match else (),
         caliper=caliper,
         tolerated_auc=tolerated,
+        train_sessions=train_sessions,
+        population=_listed(population),
+        coin=coin,
         seed=seed or 0,
         skip_bad=skip_bad,
         signals=_signals(memory),
@@ -230,7 +249,16 @@ def audit_command(
     if not (quiet or as_json):
         typer.echo(f"Run folder: {folder}", err=True)
     if members_only:
-        _refuse_beside_members_only(fail_above, non_members, match)
+        _refuse_beside_members_only(
+            {
+                "--fail-above": fail_above,
+                "--non-members": non_members,
+                "--match": match,
+                "--train-sessions": train_sessions,
+                "--population": population,
+                "--coin": coin or None,
+            }
+        )
         checked = check_given(given, folder, options)
         typer.echo(json.dumps(checked.summary, indent=1) if as_json else "\n".join(checked.lines))
         if not as_json:
@@ -242,16 +270,30 @@ def audit_command(
         gate(outcome, fail_above)
 
 
-def _refuse_beside_members_only(
-    fail_above: float | None, non_members: Path | None, match: str | None
-) -> None:
-    given = {"--fail-above": fail_above, "--non-members": non_members, "--match": match}
+def _refuse_beside_members_only(given: Mapping[str, object]) -> None:
     idle = [option for option, value in given.items() if value is not None]
     if idle:
         raise ConfigError(
             f"--members-only gives no verdict and compares nobody, got {', '.join(idle)}. "
             "Drop that, or bring non-members."
         )
+
+
+def _listed(path: Path | None) -> tuple[str, ...]:
+    """Return the participants that a list names.
+
+    Raises:
+        ProblemsError: if it cannot be read.
+    """
+    if path is None:
+        return ()
+    from privoxel.cohort.listed import read_listed
+    from privoxel.errors import ProblemsError
+
+    listed = read_listed(path)
+    if listed.problems:
+        raise ProblemsError(f"The list {listed.place} cannot be used", listed.problems)
+    return tuple(listed.lines)
 
 
 def _normalisation(voxels: Voxels) -> Literal["all", "brain", "none"]:

@@ -52,6 +52,14 @@ class SplitConfig(Section):
     non_members: Size = 0.5
     others: Size = Field(0, description="a disjoint group that trains the null target")
     validation: Size = Field(0, description="held out for the training curve only")
+    population: Size = Field(
+        0, description="nobody trains on them, and the adversary knows that: background for attacks"
+    )
+    coin: bool = Field(
+        False,
+        description="each of members and non-members (then equal numbers) becomes one or the other by a fair "
+        "coin, which a one-run bound on ε needs",
+    )
     stratify: Literal["age"] | None = "age"
     designs: Positive = Field(1, description="independent random memberships, one target each")
     null_target: bool | None = Field(None, description="false: no null target although there are others")
@@ -59,6 +67,23 @@ class SplitConfig(Section):
         None,
         description="sessions of each person that train and are attacked; the others are what an adversary "
         "may hold instead; default: all",
+    )
+
+    @model_validator(mode="after")
+    def _coins_are_fair(self) -> "SplitConfig":
+        if self.coin and self.members != self.non_members:
+            raise ValueError(
+                f"coin = true needs as many members as non_members, got {self.members} and "
+                f"{self.non_members}: each of their sum is a member with probability one half"
+            )
+        return self
+
+
+class CanaryConfig(Section):
+    """People with a random age, each trained on or not by a fair coin, on whom ε is bounded in one run."""
+
+    count: Annotated[int, Field(ge=4)] = Field(
+        description="participants set aside for it; they are in no other group and in no other number"
     )
 
 
@@ -253,6 +278,7 @@ class RunConfig(Section):
     seed: int = 0
     cohort: CohortConfig = CohortConfig()
     split: SplitConfig = SplitConfig()
+    canaries: CanaryConfig | None = None
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = (ModelConfig(),)
     training: TrainingConfig = TrainingConfig()
     privacy: PrivacyConfig | None = None
@@ -267,6 +293,15 @@ class RunConfig(Section):
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError(f"models need distinct names, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _coins_decide_nothing_else(self) -> "RunConfig":
+        if self.split.coin and self.attacks.protocol != "audit":
+            raise ValueError(
+                "[split] coin needs [attacks] protocol = 'audit': the other leaks by membership, after which "
+                "those left are no longer tossed by coins"
+            )
         return self
 
     @model_validator(mode="after")

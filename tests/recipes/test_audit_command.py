@@ -2,13 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from privoxel import cli
-from privoxel.errors import ProblemsError
+from privoxel.errors import ConfigError, ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
 from privoxel.recipes.predictions import (
@@ -283,3 +284,73 @@ def test_every_attack_copes_with_tables_that_say_little(tmp_path, case):
     outcome = audit_predictions(dull_table(tmp_path / "p.tsv", case), tmp_path / "run", PredictionAudit())
     assert len(outcome.results.targets[0].attacks) == len(black_box_attacks())
     assert outcome.report.exists()
+
+
+def two_sessions(path, *, people=80, last=80):
+    """Write two scans of the first ``last`` people each; the model knows members by the first one."""
+    rng = np.random.default_rng(5)
+    lines = []
+    for number in range(2 * people):
+        member = number < people
+        age = rng.uniform(45, 80)
+        for session, spread in (("a", 4 / (1 + 3 * member)), ("b", 4 / (1 + 0.5 * member))):
+            if session == "a" or number % people < last:
+                cells = (f"sub-{number:03d}", f"{age:.2f}", f"{age + rng.normal(0, spread):.3f}")
+                lines.append("\t".join([*cells, str(int(member)), session]))
+    return write_lines(path, lines, header=("participant_id", "age", "predicted_age", "member", "session"))
+
+
+def test_how_much_survives_with_a_second_session_that_trained_nothing(tmp_path):
+    table = two_sessions(tmp_path / "two.tsv")
+    options = replace(QUICK, train_sessions=1)
+    results = audit_predictions(table, tmp_path / "run", options).results
+    (target,) = results.targets
+    (other,) = target.other_scans
+    assert other.name == "abs-error"
+    assert other.trained_on.value > other.other_scan.value + 0.1
+    assert 0.0 < other.share.value < 0.9
+    assert results.config["predictions"]["train_sessions"] == 1
+    scores = pd.read_csv(tmp_path / "run" / "participants_scores.tsv", sep="\t")
+    assert set(scores["session"]) == {"a"}
+
+
+def test_second_sessions_that_nobody_has_are_missed(tmp_path):
+    table = two_sessions(tmp_path / "two.tsv", people=20, last=1)
+    with pytest.raises(ConfigError, match="more than 1 sessions, got 1 and 1"):
+        audit_predictions(table, tmp_path / "run", replace(QUICK, train_sessions=1))
+
+
+def test_epsilon_is_bounded_and_in_one_run_only_by_coins(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv", gap=3.0)
+    audits = {"plain": QUICK, "coins": replace(QUICK, coin=True)}
+    plain, tossed = (
+        audit_predictions(table, tmp_path / name, options).results.targets[0].epsilon[0]
+        for name, options in audits.items()
+    )
+    assert plain.upper is None
+    assert plain.lower > 0.0
+    assert (len(plain.bounds), len(tossed.bounds)) == (2, 4)
+    with pytest.raises(ConfigError, match="Drop one of them"):
+        audit_predictions(table, tmp_path / "both", replace(QUICK, coin=True, match=("age",)))
+
+
+def test_people_known_not_to_be_members_are_a_background_and_are_not_judged(tmp_path, monkeypatch):
+    table = write_predictions(tmp_path / "p.tsv", members=40, non_members=70)
+    people = [f"{number:04d}" for number in range(90, 110)]
+    (tmp_path / "known.txt").write_text("\n".join(people))
+    options = replace(QUICK, attacks=("abs-error", "population"), population=tuple(people))
+    (target,) = audit_predictions(table, tmp_path / "run", options).results.targets
+    assert (target.n_members, target.n_non_members, target.n_excluded) == (40, 50, 20)
+    assert target.design["participants"] == {"population": 20}
+    scores = pd.read_csv(tmp_path / "run" / "participants_scores.tsv", sep="\t")
+    rank = scores["population"].to_numpy() * 20  # ranks among these 20, not among the leaked
+    np.testing.assert_allclose(rank, np.round(rank), atol=1e-3)
+    assert not scores["participant_id"].isin([f"sub-{name}" for name in people]).any()
+    command = ("audit", table, "--population", tmp_path / "known.txt", "-o", tmp_path / "cli", "-q")
+    assert call(monkeypatch, *command, "--primary", "abs-error", "--jobs", 1) == 0
+
+
+def test_a_population_that_was_trained_on_is_refused(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv", members=40, non_members=40)
+    with pytest.raises(ConfigError, match="who were not trained on, got 2 others"):
+        audit_predictions(table, tmp_path / "run", replace(QUICK, population=("0003", "nobody", "0050")))

@@ -84,3 +84,16 @@ def test_all_faults_of_a_partition_are_named_at_once():
         partition_config(environment="uniform", unseen=1, alpha=0, sizes=[3, 0], learners=2, ratio=0.5)
     for key in ("environment", "unseen", "alpha", "sizes.1", "ratio"):
         assert f"- {key}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": {"coin": True, "members": 3, "non_members": 4}}, "as many members as non_members"),
+        ({"split": {"coin": True}, "attacks": {"protocol": "reproduction"}}, "protocol = 'audit'"),
+        ({"canaries": {"count": 3}}, "greater than or equal to 4"),
+    ],
+)
+def test_coins_that_would_not_be_fair_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(settings)

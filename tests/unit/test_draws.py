@@ -57,6 +57,27 @@ def test_an_audit_scores_everyone_at_least_three_times(rng):
         np.testing.assert_array_equal(draw.leaked | draw.evaluated, membership != -1)
 
 
+def test_with_coins_who_is_leaked_follows_from_no_membership():
+    membership, codes = scans(40, 21, sessions=1)
+    people = np.unique(codes)
+    swapped = np.where(membership == 1, 0, 1)
+    draws, again = (
+        audit_draws(m, codes, rng=np.random.default_rng(5), coin=True) for m in (membership, swapped)
+    )
+    for one, other in zip(draws, again, strict=True):
+        np.testing.assert_array_equal(one.leaked, other.leaked)
+        assert one.leaked.sum() == len(people) // 4
+        np.testing.assert_array_equal(one.leaked, ~one.evaluated)
+    plain = audit_draws(membership, codes, rng=np.random.default_rng(5))
+    assert len({int((d.leaked & (membership == 1)).sum()) for d in plain}) == 1
+    assert len({int((d.leaked & (membership == 1)).sum()) for d in draws}) > 1
+
+
+def test_too_few_for_draws_by_coins_are_explained(rng):
+    with pytest.raises(ConfigError, match="needs 2 members and 2 non-members leaked"):
+        audit_draws(*scans(40, 8), rng=rng, coin=True)
+
+
 def test_an_audit_leaks_at_most_100_a_class(rng):
     membership, codes = scans(450, 500, sessions=1)
     draws = audit_draws(membership, codes, rng=rng)

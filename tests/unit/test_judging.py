@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from privoxel.attacks import ATTACKS
-from privoxel.config import parse_config
+from privoxel.config import AttackConfig, parse_config
 from privoxel.errors import PrivoxelError
 from privoxel.progress import Silent
 from privoxel.recipes.attacking import Crew, run_attacks
@@ -49,6 +49,21 @@ def test_participants_keep_the_codes_of_the_run():
     table = make_table(members=9, non_members=9, seed=1)
     _, found = attacked(table, ["abs-error"], protocol="audit")
     assert set(found["abs-error"].evaluated.participants) == set(range(10, 28))
+
+
+def test_attacks_are_told_who_is_no_member():
+    table = make_table(members=20, non_members=33, seed=1)
+    unseen = np.flatnonzero(~table.is_member())[-13:]
+    judged = table.select(np.setdiff1d(np.arange(len(table)), unseen))
+    draws = adversary_draws(judged, AttackConfig(), Streams(5))
+    population = table.select(unseen)
+    (found,) = run_attacks(
+        [ATTACKS["population"]], judged, draws, crew=crew(table), population=population
+    ).values()
+    error, others = np.abs(judged.error()), np.abs(population.error())
+    larger = (others > error[:, None]).mean(axis=1)
+    for draw, scores in zip(draws, found.evaluated.scores, strict=True):
+        np.testing.assert_allclose(scores[draw.evaluated], larger[draw.evaluated])
 
 
 def test_an_attack_is_the_same_whatever_runs_beside_it():

@@ -94,6 +94,24 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
+@pytest.mark.parametrize(
+    ("epsilon", "said"),
+    [
+        (None, "no evidence of privacy, only of an attack"),
+        ((0.4, None), "more privacy than ε = 0.40 (at δ = 1e-06), with 95 % confidence"),
+        ((0.4, None), "No upper bound is known"),
+        ((0.4, 2.0), "Its accountant promises that it is at most 2.00"),
+        ((2.4, 2.0), "the training does not keep its promise"),
+    ],
+)
+def test_epsilon_is_told_from_below_and_beside_its_accountant(epsilon, said):
+    case = Fabrication(attacks=ATTACKS[:1], per_class=40, repeats=1, slices=0, epsilon=epsilon)
+    text = text_of(render_report(*fabricated_run(case)))
+    assert "How much privacy the training loses at least" in text
+    assert said in text
+    assert ("Accountant: at most" in text) == (epsilon is not None and epsilon[1] is not None)
+
+
 @pytest.fixture(scope="module")
 def pages():
     return {name: render_report(*fabricated_run(case)) for name, case in CASES.items()}

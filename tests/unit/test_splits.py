@@ -115,6 +115,36 @@ def test_impossible_sizes_are_explained(rng, asked, message):
         draw_design(people(19), rng, **asked)
 
 
+def test_a_population_is_a_group_of_its_own_and_changes_no_other_draw(rng):
+    asked = {"members": 5, "non_members": 6, "others": 3}
+    design = draw_design(people(19), rng, population=4, **asked)
+    named = [*design.judged, *design.others, *design.population]
+    assert [*sizes(design), len(design.population)] == [5, 6, 3, 0, 4]
+    assert len(set(named)) == 18
+    state = membership_of(design, people(19))
+    assert (state[[int(name[1:]) for name in design.population]] == EXCLUDED).all()
+    plain = [draw_design(people(19), np.random.default_rng(1), **asked, population=n) for n in (0, 0.0)]
+    assert plain[0] == plain[1]
+
+
+@pytest.mark.parametrize("stratify", [None, "age"])
+def test_coins_are_independent_and_fair(stratify):
+    rng, covariates = np.random.default_rng(7), people(18)
+    asked = {"members": 9, "non_members": 9, "stratify": stratify, "coin": True}
+    designs = [draw_design(covariates, rng, **asked) for _ in range(800)]
+    assert {len(design.judged) for design in designs} == {18}
+    counts = np.array([len(design.members) for design in designs])
+    assert counts.mean() == pytest.approx(9.0, abs=0.3)
+    assert counts.var() == pytest.approx(18 / 4, abs=0.9)  # that of 18 fair coins; 0 for fixed sizes
+    pair = [[name in design.members for name in ("p3", "p4")] for design in designs]
+    assert abs(np.corrcoef(np.array(pair).T)[0, 1]) < 0.14
+
+
+def test_only_canaries_are_inserted():
+    with pytest.raises(ConfigError, match="inserts canaries alone"):
+        Design(("a",), ("b",), canaries=("c",), inserted=("d",))
+
+
 def test_a_participant_cannot_be_in_two_groups():
     with pytest.raises(ConfigError, match="disjoint groups of participants, got 1 named twice"):
         Design(("a", "b"), ("b",))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from privoxel.evaluation.scored import Evaluated
-from privoxel.evaluation.survival import surviving_share
+from privoxel.evaluation.survival import share_widening, surviving_share
 from tests.scores import one_repeat
 
 
@@ -53,6 +53,36 @@ def test_the_order_of_the_scans_of_a_session_does_not_matter():
     first = surviving_share(one, two, np.random.default_rng(0), draws=50).share
     again = surviving_share(one, mixed, np.random.default_rng(0), draws=50).share
     assert first[:3] == pytest.approx(again[:3])
+
+
+def cross_fitted(seed: int = 0, people: int = 160) -> tuple[Evaluated, Evaluated]:
+    """Four attackers who were taught 20 numbers of a quarter of the people each and judge the others."""
+    rng = np.random.default_rng(seed)
+    members = np.arange(people) % 2 == 0
+    person, quarter = rng.normal(size=(people, 20)), np.arange(people) // 2 % 4
+    found = []
+    for shift in (1.2, 0.8):
+        signals = person + rng.normal(size=person.shape)
+        signals[:, 0] += shift * members * np.sqrt(2.0)
+        scores = np.full((4, people), np.nan)
+        for attacker in range(4):
+            known, judged = quarter == attacker, quarter != attacker
+            weights = np.linalg.lstsq(signals[known], members[known] - 0.5, rcond=None)[0]
+            scores[attacker, judged] = signals[judged] @ weights
+        found.append(Evaluated(scores, np.zeros(4), members, np.arange(people)))
+    return found[0], found[1]
+
+
+def unlearned(one: Evaluated) -> Evaluated:
+    """Return the same attackers, who now give a person all the same score."""
+    given = np.random.default_rng(4).normal(size=len(one.members)) + one.members
+    return replace(one, scores=np.where(np.isnan(one.scores), np.nan, given))
+
+
+def test_attackers_who_judge_each_others_teachers_make_the_interval_wider():
+    learned = cross_fitted()
+    assert 1.1 < share_widening(*learned, 0.7) <= np.sqrt(2.0)
+    assert share_widening(*map(unlearned, learned), 0.7) == pytest.approx(1.0, abs=0.06)
 
 
 def test_other_people_are_refused():

@@ -28,24 +28,44 @@ class Design:
     """Disjoint groups of participants for one audited model.
 
     ``members`` train it; ``non_members`` are the unseen participants it is compared on; ``others`` train the
-    target of the null control, which has seen neither; ``validation`` draws the curve and is excluded.
+    target of the null control, which has seen neither; ``validation`` draws the curve and is excluded. Nobody
+    trains on ``population``, of whom an adversary may know that. ``canaries`` have false ages; ``inserted``
+    are those of them that train too.
     """
 
     members: tuple[str, ...]
     non_members: tuple[str, ...]
     others: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
+    population: tuple[str, ...] = ()
+    canaries: tuple[str, ...] = ()
+    inserted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        everyone = [*self.members, *self.non_members, *self.others, *self.validation]
+        everyone = [
+            *(*self.members, *self.non_members, *self.others),
+            *(*self.validation, *self.population, *self.canaries),
+        ]
         twice = len(everyone) - len(set(everyone))
         if twice:
             raise ConfigError(
                 f"A design needs disjoint groups of participants, got {twice} named twice. Name each once."
             )
+        if not set(self.inserted) <= set(self.canaries):
+            raise ConfigError("A design inserts canaries alone, got other participants. Name them canaries.")
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Members and non-members."""
+        return (*self.members, *self.non_members)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Everyone on whom the target is observed: those judged, the population and the canaries."""
+        return (*self.judged, *self.population, *self.canaries)
 
 
-def draw_design(  # noqa: PLR0913 - the four groups by name say what the call does
+def draw_design(  # noqa: PLR0913 - the groups by name say what the call does
     covariates: Covariates,
     rng: np.random.Generator,
     *,
@@ -53,7 +73,9 @@ def draw_design(  # noqa: PLR0913 - the four groups by name say what the call do
     non_members: Size,
     others: Size = 0,
     validation: Size = 0,
+    population: Size = 0,
     stratify: Literal["age"] | None = None,
+    coin: bool = False,
 ) -> Design:
     """Return a random design over the participants of ``covariates``.
 
@@ -64,22 +86,41 @@ def draw_design(  # noqa: PLR0913 - the four groups by name say what the call do
         non_members: the same, for the unseen participants.
         others: the same, for the null control's training set.
         validation: the same, for the validation set.
+        population: the same, for those whom nobody trains on and the adversary knows.
         stratify: "age" spreads every group evenly over the ages, so that members and non-members match.
+        coin: each of the members and non-members is then made one or the other by a fair coin of its own, so
+            that only their sum is as asked for.
 
     Raises:
-        ConfigError: if there are too few participants, or no member or non-member is asked for.
+        ConfigError: if there are too few participants, or no member or non-member is asked for or drawn.
     """
     people = covariates.participants
     asked = {"members": members, "non_members": non_members, "others": others, "validation": validation}
+    if population:  # a group more would change the draws of designs without one
+        asked["population"] = population
     sizes = _counts(asked, len(people))
     if stratify is None:
         order = rng.permutation(len(people))
-        labels = np.repeat(np.arange(5), [*sizes, len(people) - sum(sizes)])
+        labels = np.repeat(np.arange(len(sizes) + 1), [*sizes, len(people) - sum(sizes)])
     else:
         order = _order_by_age(age_of_participants(covariates), rng)
         labels = spread_evenly([*sizes, len(people) - sum(sizes)], rng)
-    groups = [tuple(people[i] for i in np.sort(order[labels == group])) for group in range(4)]
-    return Design(*groups)
+    rows = [np.sort(order[labels == group]) for group in range(len(sizes))]
+    if coin:
+        pool = np.sort(np.concatenate(rows[:2]))
+        rows[:2] = tossed(pool, rng)
+        if not (len(rows[0]) and len(rows[1])):
+            raise ConfigError(
+                f"A design by coins needs members and non-members, got {len(rows[0])} and {len(rows[1])}. "
+                "Give more participants, or another seed."
+            )
+    return Design(*(tuple(people[i] for i in group) for group in rows))
+
+
+def tossed(pool: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Return those of ``pool`` for whom a fair coin of their own falls on heads, and the rest."""
+    heads = rng.random(len(pool)) < 0.5
+    return pool[heads], pool[~heads]
 
 
 def _counts(asked: Mapping[str, Size], available: int) -> list[int]:

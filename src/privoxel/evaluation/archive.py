@@ -23,7 +23,8 @@ class TargetScores:
 
     ``age``, ``prediction``: years. ``gradient_norm``: norm of the whole gradient of the squared error, NaN
     where it was not extracted. ``evaluated`` and ``controls`` map an attack's name to its scores;
-    ``other_scans`` to those on other scans of the same people, which have rows of their own. ``answers``
+    ``other_scans`` to those on other scans of the same people and ``canaries`` to those on canaries, which
+    have rows of their own. ``answers``
     (years) are what is given out where predictions are not, None where they are.
     """
 
@@ -36,6 +37,7 @@ class TargetScores:
     controls: Mapping[str, Evaluated]
     other_scans: Mapping[str, Evaluated] = field(default_factory=dict)
     answers: FloatArray | None = None
+    canaries: Mapping[str, Evaluated] = field(default_factory=dict)
 
     @property
     def answered(self) -> FloatArray:
@@ -43,7 +45,7 @@ class TargetScores:
         return self.prediction if self.answers is None else self.answers
 
 
-KINDS = ("evaluated", "controls", "other_scans")
+KINDS = ("evaluated", "controls", "other_scans", "canaries")
 
 
 @final
@@ -110,4 +112,5 @@ def _read_target(stored: Mapping[str, Any], name: str) -> TargetScores:
         controls=group("controls"),
         other_scans=group("other_scans"),
         answers=stored.get(f"{name}/answers"),
+        canaries=group("canaries"),
     )

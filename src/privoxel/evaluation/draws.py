@@ -84,11 +84,13 @@ def audit_draws(
     rng: np.random.Generator,
     folds: int = AUDIT_FOLDS,
     cap: int = AUDIT_CAP,
+    coin: bool = False,
 ) -> tuple[Draw, ...]:
     """Return one draw per fold: participants of the fold leaked, everyone not leaked evaluated.
 
     As many members as non-members are leaked: at most ``cap``, at most 1/``folds`` of the smaller group. No
-    participant is leaked twice, so each is evaluated by at least ``folds`` - 1 attackers.
+    participant is leaked twice, so each is evaluated by at least ``folds`` - 1 attackers. With ``coin`` as
+    many are leaked, but whatever their membership: what coins decided of those left stays as it was tossed.
 
     Raises:
         ConfigError: if there are fewer than 2 participants per class and fold.
@@ -103,6 +105,8 @@ def audit_draws(
             "Give more participants, or fewer attackers (at least 2)."
         )
     everyone = classes.scans_of(classes.members, classes.non_members)
+    if coin:
+        return _blind_draws(classes, everyone, rng, folds, cap)
     members, non_members = (rng.permutation(group) for group in (classes.members, classes.non_members))
     draws = []
     for fold in range(folds):
@@ -110,6 +114,23 @@ def audit_draws(
         leaked = classes.scans_of(members[part], non_members[part])
         draws.append(Draw(leaked, everyone & ~leaked))
     return tuple(draws)
+
+
+def _blind_draws(
+    classes: _Classes, everyone: BoolArray, rng: np.random.Generator, folds: int, cap: int
+) -> tuple[Draw, ...]:
+    """Return the draws of an audit in which who is leaked, and how many, follows from no membership."""
+    people = rng.permutation(np.sort(np.concatenate([classes.members, classes.non_members])))
+    n_leaked = min(2 * cap, len(people) // folds)
+    parts = [people[fold * n_leaked : (fold + 1) * n_leaked] for fold in range(folds)]
+    fewest = min(int(np.isin(part, group).sum()) for part in parts for group in classes[1:])
+    if fewest < 2:
+        raise ConfigError(
+            f"An audit with {folds} attackers and members by coins needs 2 members and 2 non-members leaked "
+            f"to each, got {fewest} of one. Give more participants, or fewer attackers (at least 2)."
+        )
+    leaked = [classes.scans_of(part) for part in parts]
+    return tuple(Draw(each, everyone & ~each) for each in leaked)
 
 
 def pseudo_members(

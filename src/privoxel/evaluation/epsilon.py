@@ -21,6 +21,7 @@ from scipy import special, stats
 
 from privoxel.arrays import BoolArray, FloatArray, as_mask, as_vector
 from privoxel.evaluation.gaussian import gaussian_epsilon
+from privoxel.evaluation.scored import Evaluated
 
 _MOST = 64.0
 _HALVINGS = 60
@@ -62,6 +63,30 @@ class Canaries:
                 f"Canaries need some included and some left out, got {int(included.sum())} of "
                 f"{len(included)} included. Insert more."
             )
+
+
+def canaries_of(evaluated: Evaluated, *, coin: bool = False) -> Canaries:
+    """Return one score a participant: how far above the attackers' thresholds their scans lie, on average.
+
+    ``coin`` as in ``Canaries``; one-run bounds then need the scores of an attacker who was told nobody's
+    membership of those whom it judges, so of a single repeat.
+
+    Raises:
+        ValueError: if ``coin`` and there are several repeats: attackers learnt from each other's judged.
+    """
+    if coin and len(evaluated.scores) > 1:
+        raise ValueError(
+            f"Canaries by coins need the scores of one attacker, got {len(evaluated.scores)} who may have "
+            "learnt from those whom others judge. Take one repeat."
+        )
+    above = evaluated.scores - evaluated.thresholds[:, None]
+    people, first, codes = np.unique(evaluated.participants, return_index=True, return_inverse=True)
+    judged = ~np.isnan(above)
+    totals = np.bincount(codes, np.where(judged, above, 0.0).sum(axis=0), minlength=len(people))
+    counts = np.bincount(codes, judged.sum(axis=0), minlength=len(people))
+    seen = counts > 0
+    scores: FloatArray = totals[seen] / counts[seen]
+    return Canaries(scores, evaluated.members[first][seen], coin)
 
 
 class EpsilonStrategy(Protocol):

@@ -95,6 +95,39 @@ class OtherScans(Record):
     share: Metric
 
 
+class LowerBound(Record):
+    """An ε that the training exceeds with confidence ``level``; 0 where nothing was shown.
+
+    ``mu`` is the bound on the shift of Gaussian DP that ``epsilon`` follows from, where a Gaussian mechanism
+    is assumed.
+    """
+
+    epsilon: float
+    mu: float | None = None
+    level: float = Field(description="of this one alone; all bounds of a run hold together at 95 %")
+    method: str
+    assumption: str
+
+
+class PrivacyLoss(Record):
+    """ε of differential privacy from both sides: what an attack shows, and what the accountant allows.
+
+    ``lower`` is the largest of ``bounds`` that assumes no Gaussian mechanism. Without differential privacy
+    there is no ``upper``: none is known, or it is infinite.
+    """
+
+    on: Literal["participants", "canaries"]
+    attack: str
+    title: str
+    threat_model: str
+    delta: float
+    lower: float
+    upper: float | None = None
+    bounds: list[LowerBound]
+    n_members: int
+    n_non_members: int
+
+
 class Target(Record):
     """One audited model under one membership design."""
 
@@ -112,6 +145,7 @@ class Target(Record):
     attacks: list[AttackResult]
     controls: list[AttackResult]
     other_scans: list[OtherScans] = []
+    epsilon: list[PrivacyLoss] = Field([], description="bounds on the ε of its training")
 
 
 class Spread(Record):

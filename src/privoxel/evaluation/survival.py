@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from privoxel.arrays import FloatArray, IntArray
-from privoxel.evaluation.intervals import count_draws, percentile_ends
+from privoxel.evaluation.intervals import auc_contributions, count_draws, percentile_ends
 from privoxel.evaluation.metrics import auc
+from privoxel.evaluation.reciprocity import widening
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_auc
 
@@ -38,8 +39,11 @@ def surviving_share(
     interval only where its denominator is clear of zero (Fieller 1954): where the interval of the first AUC
     reaches ½ the share is None. It may lie below 0 or above 1.
 
+    The interval is wider by what attackers share who judge each other's teachers (``reciprocity``).
+
     Raises:
-        ValueError: if the two hold other participants, or one is both member and non-member.
+        ValueError: if the two hold other participants or numbers of repeats, or one is both member and
+            non-member.
     """
     people, first, second = _paired(trained_on, other_scan)
     estimates = auc(trained_on, level), auc(other_scan, level)
@@ -54,8 +58,9 @@ def surviving_share(
     value = float(_share(trained_on, other_scan, np.ones((1, len(first))), np.ones((1, len(second))))[0])
     ends = percentile_ends(_share(trained_on, other_scan, counts[:, first], counts[:, second]), level)
     method = "paired participant bootstrap of a ratio"
-    low_end, high_end = min(float(ends[0]), value), max(float(ends[1]), value)
-    return Survival(*estimates, Estimate(value, low_end, high_end, level, method))
+    factor = share_widening(trained_on, other_scan, value)
+    low_end, high_end = (value + factor * (float(end) - value) for end in ends)
+    return Survival(*estimates, Estimate(value, min(low_end, value), max(high_end, value), level, method))
 
 
 def restricted(evaluated: Evaluated, participants: IntArray) -> Evaluated:
@@ -68,6 +73,15 @@ def restricted(evaluated: Evaluated, participants: IntArray) -> Evaluated:
     return Evaluated(
         evaluated.scores[:, kept], evaluated.thresholds, evaluated.members[kept], evaluated.participants[kept]
     )
+
+
+def share_widening(trained_on: Evaluated, other_scan: Evaluated, share: float) -> float:
+    """Return by what factor the interval of ``share`` grows since attackers judge each other's teachers.
+
+    A participant moves the ratio b / a by (db - share da) / a, to first order.
+    """
+    first, second = auc_contributions(trained_on), auc_contributions(other_scan)
+    return widening(second.parts - share * first.parts, first.seen, first.kinds)
 
 
 def _share(trained_on: Evaluated, other_scan: Evaluated, first: FloatArray, second: FloatArray) -> FloatArray:
@@ -84,6 +98,11 @@ def _paired(first: Evaluated, second: Evaluated) -> tuple[IntArray, IntArray, In
         for inside in (True, False)
     )
     alike = np.array_equal(members[0], members[1]) and np.array_equal(others[0], others[1])
+    if len(first.scores) != len(second.scores):
+        raise ValueError(
+            f"surviving_share needs as many repeats in both sessions, got {len(first.scores)} and "
+            f"{len(second.scores)}. Attack both with the same draws."
+        )
     if not alike or np.intersect1d(members[0], others[0]).size:
         raise ValueError(
             "surviving_share needs the same members and non-members in both sessions, got others. Keep the "

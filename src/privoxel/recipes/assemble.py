@@ -28,6 +28,7 @@ from privoxel.recipes.choosing import best_attacks
 from privoxel.recipes.comparing import compared_attacks
 from privoxel.recipes.concluding import by_model, summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
@@ -59,6 +60,9 @@ def assemble_results(
         choosing = pool.submit(best_attacks, real, config)
         comparing = pool.submit(compared_attacks, by_model(real))
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
+        bounds = [privacy_losses(one, config, len(real)) for one in real]
+        both = zip(targets, bounds, strict=True)
+        targets = [target.model_copy(update={"epsilon": found}) for target, found in both]
         best, comparisons = choosing.result(), comparing.result()
     return Results(
         title=config.report.title,
@@ -103,13 +107,15 @@ def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoo
                 "non_members": len(design.non_members),
                 "others": len(design.others),
                 "validation": len(design.validation),
+                **({"population": len(design.population)} if design.population else {}),
+                **({"canaries": len(design.canaries)} if design.canaries else {}),
             },
             **({"defence": dict(one.defence)} if one.defence else {}),
             "null_target_mae": None if null is None else null.utility.model_dump(mode="json"),
         },
         n_members=len(design.members),
         n_non_members=len(design.non_members),
-        n_excluded=len(design.others) + len(design.validation),
+        n_excluded=sum(map(len, (design.others, design.validation, design.population, design.canaries))),
         utility=one.utility,
         errors=_errors(one),
         training=list(one.curve),

@@ -6,11 +6,12 @@ of the same draw. Every attack on every draw is a job of its own.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from privoxel.attacks.base import Attack, Knowledge, Scored
+from privoxel.attacks.base import Attack, Course, Knowledge, Scored, course_of
 from privoxel.errors import SignalError
 from privoxel.evaluation.draws import Draw
 from privoxel.evaluation.scored import Evaluated
@@ -47,26 +48,36 @@ class Crew(NamedTuple):
     progress: Progress
 
 
-def run_attacks(
+def run_attacks(  # noqa: PLR0913 - which, on whom, by whom, and what they know
     attacks: Iterable[Attack],
     table: SignalTable,
     draws: Sequence[Draw],
     *,
     crew: Crew,
     models_for: Callable[[Attack], SignalTable | None] = lambda _: None,
+    population: SignalTable | None = None,
     seen_by: Callable[[Attack, SignalTable], SignalTable] = lambda _, table: table,
 ) -> Mapping[str, Attacked]:
     """Return every attack's scores by name; scans outside a draw's evaluated part are NaN.
 
-    ``models_for`` gives an attack its reference models; ``seen_by`` what it sees of a table.
+    ``models_for`` gives an attack its reference models, ``population`` scans of people known to be no
+    members (``usable_by``); ``seen_by`` what it sees of a table.
     """
     attacks = tuple(attacks)
     views = [
-        (attack, seen_by(attack, table), _seen(attack, models_for(attack), seen_by)) for attack in attacks
+        (
+            attack,
+            seen_by(attack, table),
+            Knowledge(
+                models=_seen(attack, models_for(attack), seen_by),
+                population=_seen(attack, usable_by(attack, population), seen_by),
+            ),
+        )
+        for attack in attacks
     ]
     jobs = [
-        (attack, seen, draw, crew.streams.child(f"{attack.name}/{repeat}"), models)
-        for attack, seen, models in views
+        (attack, seen, draw, crew.streams.child(f"{attack.name}/{repeat}"), knowledge)
+        for attack, seen, knowledge in views
         for repeat, draw in enumerate(draws)
     ]
     shots: list[_Shot] = []
@@ -82,24 +93,39 @@ def run_attacks(
     }
 
 
+def usable_by(attack: Attack, table: SignalTable | None) -> SignalTable | None:
+    """Return ``table`` if it holds what ``attack`` reads: copies of scans and courses of training it may lack."""
+    if table is None or course_of(attack) is not Course.LAST or table.missing(attack.requires):
+        return None
+    return table
+
+
 def _seen(
     attack: Attack, table: SignalTable | None, seen_by: Callable[[Attack, SignalTable], SignalTable]
 ) -> SignalTable | None:
     return None if table is None else seen_by(attack, table)
 
 
-def _shoot(
-    attack: Attack, table: SignalTable, draw: Draw, streams: Streams, models: SignalTable | None
-) -> _Shot:
+def _shoot(attack: Attack, table: SignalTable, draw: Draw, streams: Streams, knowledge: Knowledge) -> _Shot:
     started = time.perf_counter()
-    knowledge = Knowledge(leaked=table.select(draw.leaked), models=models)
-    scored = attack.score(table.select(draw.evaluated).blinded(), knowledge, streams.generator("attack"))
-    if scored.scores.shape != (int(draw.evaluated.sum()),) or not np.isfinite(scored.scores).all():
+    known = replace(knowledge, leaked=table.select(draw.leaked))
+    scored = checked_scores(attack, table.select(draw.evaluated), known, streams)
+    return _Shot(scored, time.perf_counter() - started)
+
+
+def checked_scores(attack: Attack, scans: SignalTable, knowledge: Knowledge, streams: Streams) -> Scored:
+    """Return the scores of ``scans``, whose membership is hidden from the attack.
+
+    Raises:
+        SignalError: if the attack does not return one finite score a scan.
+    """
+    scored = attack.score(scans.blinded(), knowledge, streams.generator("attack"))
+    if scored.scores.shape != (len(scans),) or not np.isfinite(scored.scores).all():
         raise SignalError(
             f"Attack {attack.name} needs to return one finite score a scan, got shape {scored.scores.shape} "
             f"with {int((~np.isfinite(scored.scores)).sum())} that are not finite. Mend the attack."
         )
-    return _Shot(scored, time.perf_counter() - started)
+    return scored
 
 
 def _gather(

@@ -24,6 +24,7 @@ from privoxel.executor import Executor
 from privoxel.progress import Progress, Silent, duration
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.budget import fit_budget, numbers_in, with_numbers
+from privoxel.recipes.canaries import draw_canaries, people_besides, with_canaries, with_false_ages
 from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.feasible import check_feasible
@@ -104,9 +105,10 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
         clock.lap("volumes")
         designs = draw_designs(config, cohort)
         _record_designs(folder, designs)
+        taught = with_false_ages(cohort, draw_canaries(config, cohort), config.seed)
         workplace = Workplace(
             config,
-            cohort,
+            taught,
             folder,
             runtime,
             options.progress,
@@ -135,15 +137,23 @@ def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
     """Return the memberships of the run: one random design per target and model."""
     split = config.split
     streams = Streams(config.seed).child("design")
+    canaries = draw_canaries(config, cohort)
+    rest = people_besides(cohort.covariates, canaries)
     return tuple(
-        draw_design(
-            cohort.covariates,
-            streams.generator(str(k)),
-            members=split.members,
-            non_members=split.non_members,
-            others=split.others,
-            validation=split.validation,
-            stratify=split.stratify,
+        with_canaries(
+            draw_design(
+                rest,
+                streams.generator(str(k)),
+                members=split.members,
+                non_members=split.non_members,
+                others=split.others,
+                validation=split.validation,
+                population=split.population,
+                stratify=split.stratify,
+                coin=split.coin,
+            ),
+            canaries,
+            streams.generator(f"{k}/canaries"),
         )
         for k in range(split.designs)
     )
@@ -236,9 +246,14 @@ def _pictures(cohort: Cohort, config: RunConfig, *, include: bool) -> tuple[Any,
 
 def _record_designs(folder: RunFolder, designs: Sequence[Design]) -> None:
     """Write who was in which group, as keyed hashes; refuse to go on with other groups than before."""
-    groups = ("members", "non_members", "others", "validation")
+    always = ("members", "non_members", "others", "validation")
+    further = ("population", "canaries", "inserted")
     record = [
-        {group: sorted(folder.hashed(p) for p in getattr(design, group)) for group in groups}
+        {
+            group: sorted(folder.hashed(p) for p in getattr(design, group))
+            for group in (*always, *further)
+            if group in always or getattr(design, group)
+        }
         for design in designs
     ]
     if folder.manifest.get("designs", record) != record:

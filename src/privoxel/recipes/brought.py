@@ -14,9 +14,19 @@ from typing import Any, final
 
 import numpy as np
 
+from privoxel.arrays import BoolArray
 from privoxel.attacks.base import Attack
 from privoxel.cohort.base import Cohort, NoVolumes
-from privoxel.config import AttackConfig, ModelConfig, ReportConfig, RunConfig, SignalConfig
+from privoxel.cohort.splits import EXCLUDED, MEMBER, training_scans
+from privoxel.config import (
+    AttackConfig,
+    CohortConfig,
+    ModelConfig,
+    ReportConfig,
+    RunConfig,
+    SignalConfig,
+    SplitConfig,
+)
 from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
@@ -33,7 +43,7 @@ from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_config
 from privoxel.recipes.scans import describe_derivative, write_scores
 from privoxel.recipes.screening import screen_people
-from privoxel.recipes.target import Observed, TargetPlan, Workplace
+from privoxel.recipes.target import Observed, TargetPlan, Workplace, part_of
 from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run
 from privoxel.training.runtime import Runtime
@@ -82,8 +92,11 @@ class BroughtAudit:
     empty for all. ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``:
     what pairs of a member and a non-member must have in common; empty compares everybody. ``caliper``:
     largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
-    tolerated. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds batches and memory where a
-    model is run, on ``runtime``. The rest changes no number.
+    tolerated. ``train_sessions``: only so many sessions of each person, the first, were trained on (the rest
+    is what an adversary may hold instead); None for all. ``population``: ids of people who are in neither
+    group, and of whom an adversary knows that they were not trained on. ``coin``: each person was trained on
+    or not by a fair coin of their own. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds
+    batches and memory where a model is run, on ``runtime``. The rest changes no number.
     """
 
     primary: str | None = None
@@ -92,6 +105,9 @@ class BroughtAudit:
     match: tuple[str, ...] = ()
     caliper: float = CALIPER
     tolerated_auc: float = 0.6
+    train_sessions: int | None = None
+    population: tuple[str, ...] = ()
+    coin: bool = False
     seed: int = 0
     title: str = ""
     skip_bad: bool = False
@@ -118,18 +134,19 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
         by an error or a signal can be resumed, and keeps what it had finished.
     """
     clock = Clock()
+    _refuse_unfair_coins(options)
     primary = options.primary or brought.primary
-    brought = _screened(brought, options)
+    brought = _screened(_without_population(brought, options), options)
     attacks = _chosen(brought, options, primary)
     compared = _compared(brought.cohort, brought, options)
     config = run_config(brought, options, tuple(attacks), primary)
-    check_sizes(compared, config.attacks, options.seed)
+    check_sizes(compared, config)
     shown = _shown_config(config, brought, options)
     settings: dict[str, Any] = {
         "config": shown,
         "cohort": brought.cohort.name,
         "cohort_content": cohort_content(compared.cohort),
-        "groups": hashlib.sha256(compared.members.tobytes()).hexdigest()[:16],
+        "groups": hashlib.sha256(_groups(compared, brought, options)).hexdigest()[:16],
         "privoxel": __version__,
     }
     facts = {"versions": version_facts(), "machine": machine_facts() | options.runtime.to_dict()}
@@ -156,10 +173,50 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
         clock.lap("estimates")
         results = _with_context(results, compared, shown, options, brought.notes)
         results = results.model_copy(update={"seconds": clock.laps})
-        write_scores(folder.path, done, compared.cohort.covariates)
+        people = compared.cohort.covariates
+        write_scores(folder.path, done, people.select(training_scans(people, options.train_sessions)))
         describe_derivative(folder.path)
         report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
     return Outcome(results, report)
+
+
+def _without_population(brought: Brought, options: BroughtAudit) -> Brought:
+    """Return the same with the population in neither group.
+
+    Raises:
+        ConfigError: if some of it are unknown, or were trained on.
+    """
+    known = set(brought.cohort.covariates.participants)
+    wrong = [
+        name
+        for name in options.population
+        if name not in known or brought.states.get(name, EXCLUDED) == MEMBER
+    ]
+    if wrong:
+        raise ConfigError(
+            f"A population needs people of {brought.cohort.name} who were not trained on, got {len(wrong)} "
+            f"others (sub-{wrong[0]} first). Correct --population."
+        )
+    return replace(brought, states={**brought.states, **dict.fromkeys(options.population, EXCLUDED)})
+
+
+def _groups(compared: Compared, brought: Brought, options: BroughtAudit) -> bytes:
+    """Return who is in which group, without names."""
+    groups = compared.members.tobytes()
+    return groups + _of_population(brought.cohort, options).tobytes() if options.population else groups
+
+
+def _of_population(cohort: Cohort, options: BroughtAudit) -> BoolArray:
+    people = set(options.population)
+    return np.array([scan.participant in people for scan in cohort.covariates.scans], dtype=np.bool_)
+
+
+def _refuse_unfair_coins(options: BroughtAudit) -> None:
+    if options.coin and options.match:
+        raise ConfigError(
+            "Members by coins (--coin) need everybody whom coins decided on, got --match, which chooses "
+            "pairs by membership. Drop one of them."
+        )
 
 
 def _screened(brought: Brought, options: BroughtAudit) -> Brought:
@@ -201,19 +258,40 @@ def _observed(
     cohort = brought.cohort
     while True:
         compared = _compared(cohort, brought, options)
-        check_sizes(compared, config.attacks, options.seed)
-        plan = TargetPlan(brought.name, config.models[0], compared.design)
+        check_sizes(compared, config)
+        design = replace(compared.design, population=options.population)
+        plan = TargetPlan(brought.name, config.models[0], design)
         workplace = Workplace(
             config, compared.cohort, folder, options.runtime, options.progress, options.workers
         )
+        everyone = _with_population(compared, cohort, options)
         try:
-            return compared, brought.observe(plan, attacks, workplace), workplace
+            observed = brought.observe(plan, attacks, replace(workplace, cohort=everyone))
+            return compared, _parted(observed), workplace
         except RefusedScansError as refusal:
             if not options.skip_bad:
                 raise
             logger.warning("%d scans left out: %s", len(refusal.scans), refusal.problems[0].what)
-            scans = compared.cohort.covariates.scans
+            scans = everyone.covariates.scans
             cohort = without_scans(cohort, {scans[row] for row in refusal.scans}, refusal.problems)
+
+
+def _with_population(compared: Compared, cohort: Cohort, options: BroughtAudit) -> Cohort:
+    """Return the scans of those who are judged and of the population."""
+    if not options.population:
+        return compared.cohort
+    judged = set(compared.cohort.covariates.scans)
+    is_judged = np.array([scan in judged for scan in cohort.covariates.scans], dtype=np.bool_)
+    return cohort.select(is_judged | _of_population(cohort, options))
+
+
+def _parted(observed: Observed) -> Observed:
+    """Return a target with the population's signals in a table of their own."""
+    design = observed.plan.design
+    if not design.population:
+        return observed
+    population = part_of(observed.table, design.population, ())
+    return observed._replace(table=part_of(observed.table, design.judged), population=population)
 
 
 def without_scans(cohort: Cohort, scans: set[Any], problems: Sequence[Problem]) -> Cohort:
@@ -249,6 +327,8 @@ def run_config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...]
     title = options.title or f"Membership-inference audit of {brought.name}"
     return RunConfig(
         seed=options.seed,
+        cohort=CohortConfig(kind="real"),
+        split=SplitConfig(train_sessions=options.train_sessions, coin=options.coin),
         models=(ModelConfig(name=brought.name, stated_mae=options.stated_mae),),
         signals=options.signals,
         attacks=AttackConfig(names=attacks, primary=primary, protocol="audit"),
@@ -266,6 +346,9 @@ def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) ->
         "caliper": options.caliper,
         "skip_bad": options.skip_bad,
         **({} if options.stated_mae is None else {"stated_mae": options.stated_mae}),
+        **({} if options.train_sessions is None else {"train_sessions": options.train_sessions}),
+        **({"coin": True} if options.coin else {}),
+        **({"population": len(options.population)} if options.population else {}),
     }
     return kept
 
@@ -280,6 +363,8 @@ def _with_context(
     """Return the results with what only such an audit has: differences, matching, who was left out."""
     (target,) = results.targets
     design = {"protocol": target.design["protocol"], **describe_groups(compared, options.match)}
+    if options.population:
+        design["participants"] = {"population": len(options.population)}
     if notes:
         design["groups"] = " ".join(notes)
     excluded = compared.excluded + (compared.unmatched or 0)

@@ -11,11 +11,10 @@ from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.course import course_faults
-from privoxel.recipes.judging import protocol_draws
+from privoxel.recipes.judging import attack_streams, protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadow_plans import unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
-from privoxel.seeding import Streams
 from privoxel.signals.extract import Extraction, check_signals
 from privoxel.training.composing import check_privacy
 
@@ -27,7 +26,11 @@ def check_feasible(
     config: RunConfig, designs: Sequence[Design], attacks: Mapping[str, Attack], cohort: Cohort
 ) -> None:
     """Raise ``ConfigError`` with everything that would stop the run of ``config`` later."""
-    faults = [fault for design in designs for fault in _protocol_faults(config, design, cohort)]
+    faults = [
+        fault
+        for number, design in enumerate(designs, start=1)
+        for fault in _protocol_faults(config, design, number, cohort)
+    ]
     for plan in plan_targets(config, designs[:1]):
         faults += _model_faults(plan, attacks, config, cohort)
     faults += _privacy_faults(plan_targets(config, designs), config)
@@ -38,13 +41,14 @@ def check_feasible(
         )
 
 
-def _protocol_faults(config: RunConfig, design: Design, cohort: Cohort) -> list[str]:
+def _protocol_faults(config: RunConfig, design: Design, number: int, cohort: Cohort) -> list[str]:
     membership = membership_of(design, cohort.covariates)
     trained = training_scans(cohort.covariates, config.split.train_sessions)
     judged = (membership != EXCLUDED) & trained
     people = cohort.covariates.participant_index[judged]
     try:
-        draws = protocol_draws(membership[judged], people, config.attacks, Streams(config.seed))
+        streams, coin = attack_streams(config, number), config.split.coin
+        draws = protocol_draws(membership[judged], people, config.attacks, streams, coin=coin)
     except PrivoxelError as error:
         return [str(error)]
     if config.split.train_sessions is not None:

@@ -7,14 +7,16 @@ import numpy as np
 
 from privoxel.arrays import BoolArray
 from privoxel.cohort.base import Cohort, Covariates
-from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER, Design
-from privoxel.config import AttackConfig
+from privoxel.cohort.splits import EXCLUDED, MEMBER, NON_MEMBER, Design, training_scans
+from privoxel.config import RunConfig
 from privoxel.errors import ConfigError
 from privoxel.evaluation.balance import categorical_difference, standardised_difference
 from privoxel.evaluation.results import Results
-from privoxel.recipes.judging import protocol_draws
+from privoxel.recipes.judging import attack_streams, protocol_draws
 from privoxel.recipes.matched import match_groups
 from privoxel.seeding import Streams
+
+FEWEST_WITH_OTHER_SCANS = 2
 
 
 class Compared(NamedTuple):
@@ -77,12 +79,28 @@ def compare_groups(
     )
 
 
-def check_sizes(compared: Compared, config: AttackConfig, seed: int) -> None:
-    """Raise ``ConfigError`` if there are too few participants for the protocol."""
-    codes = compared.cohort.covariates.participant_index
+def check_sizes(compared: Compared, config: RunConfig) -> None:
+    """Raise ``ConfigError`` if there are too few participants for the protocol, or with other sessions."""
+    people, sessions = compared.cohort.covariates, config.split.train_sessions
+    trained = training_scans(people, sessions)
+    codes = people.participant_index
+    if sessions is not None:
+        with_others = [len(set(codes[~trained & group])) for group in (compared.members, ~compared.members)]
+        if min(with_others) < FEWEST_WITH_OTHER_SCANS:
+            raise ConfigError(
+                f"An audit with other scans of the same people needs {FEWEST_WITH_OTHER_SCANS} members and "
+                f"as many non-members with more than {sessions} sessions, got {with_others[0]} and "
+                f"{with_others[1]}. Add their sessions, or drop --train-sessions."
+            )
     states = np.where(compared.members, MEMBER, NON_MEMBER).astype(np.int8)
     try:
-        protocol_draws(states, codes, config, Streams(seed))
+        protocol_draws(
+            states[trained],
+            codes[trained],
+            config.attacks,
+            attack_streams(config, 1),
+            coin=config.split.coin,
+        )
     except ConfigError as error:
         if compared.pairs is None:
             raise

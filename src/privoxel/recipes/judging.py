@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import CONTROLS
-from privoxel.attacks.base import Attack, ThreatModel, needs_models
+from privoxel.attacks.base import Attack, Knowledge, ThreatModel, needs_models
 from privoxel.cohort.splits import training_scans
-from privoxel.config import AttackConfig
+from privoxel.config import AttackConfig, RunConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import (
@@ -27,7 +27,8 @@ from privoxel.evaluation.draws import (
 from privoxel.evaluation.results import TrainingPoint, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.progress import Silent
-from privoxel.recipes.attacking import Attacked, Crew, run_attacks
+from privoxel.recipes.attacking import Attacked, Crew, run_attacks, usable_by
+from privoxel.recipes.canaries import attack_canaries
 from privoxel.recipes.course import along, with_courses
 from privoxel.recipes.plan import attacks_on
 from privoxel.recipes.shadows import Shadows, observe_shadows
@@ -94,6 +95,7 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         scores,
         other_scans=attack_other_scans(scene, workplace),
         answers=answers_of(scene.observed.table, scene.release),
+        canaries=_attack_canaries(scene, workplace),
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
     Archive({plan.name: scores}).save(kept)
@@ -110,11 +112,13 @@ class _Scene(NamedTuple):
     """What every attack on a target shares.
 
     ``observed`` holds the scans of the sessions that train, ``others`` those of the other sessions, None
-    where all sessions train; ``draws`` are of the former.
+    where all sessions train; ``draws`` are of the former. ``other_population`` is to ``others`` what the
+    population of ``observed`` is to its table.
     """
 
     observed: Observed
     others: SignalTable | None
+    other_population: SignalTable | None
     ready: tuple[Attack, ...]
     draws: tuple[Draw, ...]
     crew: Crew
@@ -126,25 +130,38 @@ def _on_training_scans(observed: Observed, workplace: Workplace) -> Observed:
     sessions = workplace.config.split.train_sessions
     if sessions is None:
         return observed
-    trained = training_scans(observed.table.covariates, sessions)
-    return observed._replace(table=observed.table.select(trained))
+    return observed._replace(
+        table=observed.table.select(training_scans(observed.table.covariates, sessions)),
+        population=_of_sessions(observed.population, sessions, trained=True),
+        canaries=_of_sessions(observed.canaries, sessions, trained=True),
+    )
+
+
+def _of_sessions(table: SignalTable | None, sessions: int | None, *, trained: bool) -> SignalTable | None:
+    """Return the scans of the sessions that train, or of the others; None where there are none."""
+    if table is None:
+        return None
+    kept = training_scans(table.covariates, sessions) == trained
+    return table.select(kept) if kept.any() else None
 
 
 def _set_scene(observed: Observed, attacks: tuple[Attack, ...], workplace: Workplace) -> _Scene:
-    sessions, everything = workplace.config.split.train_sessions, observed.table
+    sessions, everything = workplace.config.split.train_sessions, observed
     observed = _on_training_scans(observed, workplace)
-    others = None
+    others = other_population = None
     if sessions is not None and not observed.plan.is_null:
-        others = everything.select(~training_scans(everything.covariates, sessions))
-    streams = Streams(workplace.config.seed).child(f"attacks/{observed.plan.number}")
-    draws = adversary_draws(observed.table, workplace.config.attacks, streams)
+        others = _of_sessions(everything.table, sessions, trained=False)
+        other_population = _of_sessions(everything.population, sessions, trained=False)
+    streams = attack_streams(workplace.config, observed.plan.number)
+    coin = workplace.config.split.coin
+    draws = adversary_draws(observed.table, workplace.config.attacks, streams, coin=coin)
     ready = tuple(with_tail(attack, observed.model) for attack in attacks)
     crew = Crew(streams, workplace.people, workplace.workers, workplace.progress)
     shadows = None
     if observed.references is None and any(map(needs_models, ready)):
         shadows = observe_shadows(observed.plan, ready, workplace)
     release = _release(observed.plan, workplace)
-    return _Scene(observed, others, ready, draws, crew, shadows, release)
+    return _Scene(observed, others, other_population, ready, draws, crew, shadows, release)
 
 
 def _release(plan: TargetPlan, workplace: Workplace) -> Release | None:
@@ -210,11 +227,38 @@ def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Eval
         models_for = scene.shadows.on(workplace.config.split.train_sessions, trained=False).models_for
     try:
         seen = _views(scene)
-        found = run_attacks(chosen, scene.others, draws, crew=scene.crew, models_for=models_for, seen_by=seen)
+        found = run_attacks(
+            chosen,
+            scene.others,
+            draws,
+            crew=scene.crew,
+            models_for=models_for,
+            population=scene.other_population,
+            seen_by=seen,
+        )
     except (PrivoxelError, ValueError) as error:
         logger.warning("no attack on other scans of %s: %s", scene.observed.plan.name, error)
         return {}
     return {name: one.evaluated for name, one in found.items()}
+
+
+def _attack_canaries(scene: _Scene, workplace: Workplace) -> Mapping[str, Evaluated]:
+    """Return the primary attack's scores on canaries, to one who knows the membership of everybody else."""
+    name, seen = workplace.config.attacks.primary, seen_through(scene.release)
+    attack = next(one for one in scene.ready if one.name == name)
+    canaries = usable_by(attack, scene.observed.canaries)
+    if canaries is None:
+        return {}
+
+    def view(table: SignalTable | None) -> SignalTable | None:
+        return None if table is None else seen(attack, table)
+
+    models = None
+    if scene.shadows is not None:
+        sessions = workplace.config.split.train_sessions
+        models = scene.shadows.on(sessions, trained=True).models_for(attack)
+    knowledge = Knowledge(view(scene.observed.table), view(models), view(scene.observed.population))
+    return attack_canaries(attack, seen(attack, canaries), knowledge, scene.crew)
 
 
 def _same_people(draws: Sequence[Draw], table: SignalTable, others: SignalTable) -> tuple[Draw, ...]:
@@ -240,7 +284,10 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     if shadows is not None:
         models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
     seen = _views(scene)
-    attacked = run_attacks(ready, table, draws, crew=crew, models_for=models_for, seen_by=seen)
+    population = observed.population
+    attacked = run_attacks(
+        ready, table, draws, crew=crew, models_for=models_for, population=population, seen_by=seen
+    )
     if shadows is not None:
         attacked = _with_fidelity(attacked, shadows, table)
     if observed.plan.is_null:
@@ -253,7 +300,13 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     try:
         null, null_draws = _pseudo_members(table, settings, alone.streams)
         (controls[PSEUDO_MEMBERS],) = run_attacks(
-            [primary], null, null_draws, crew=alone, models_for=models_for, seen_by=seen
+            [primary],
+            null,
+            null_draws,
+            crew=alone,
+            models_for=models_for,
+            population=population,
+            seen_by=seen,
         ).values()
     except PrivoxelError as error:
         logger.warning("no pseudo-member control for %s: %s", observed.plan.name, error)
@@ -274,19 +327,35 @@ def _with_fidelity(
     return {name: one._replace(notes=(*one.notes, *notes[name])) for name, one in attacked.items()}
 
 
-def adversary_draws(table: SignalTable, config: AttackConfig, streams: Streams) -> tuple[Draw, ...]:
+def attack_streams(config: RunConfig, number: int) -> Streams:
+    """Return the randomness of all attacks under the design of this number, from 1."""
+    return Streams(config.seed).child(f"attacks/{number}")
+
+
+def adversary_draws(
+    table: SignalTable, config: AttackConfig, streams: Streams, *, coin: bool = False
+) -> tuple[Draw, ...]:
     """Return whom the adversary holds and whom it is judged on, for each repeat of the protocol."""
-    return protocol_draws(table.membership[0], table.covariates.participant_index, config, streams)
+    people = table.covariates.participant_index
+    return protocol_draws(table.membership[0], people, config, streams, coin=coin)
 
 
 def protocol_draws(
-    membership: npt.NDArray[np.int8], codes: IntArray, config: AttackConfig, streams: Streams
+    membership: npt.NDArray[np.int8],
+    codes: IntArray,
+    config: AttackConfig,
+    streams: Streams,
+    *,
+    coin: bool = False,
 ) -> tuple[Draw, ...]:
-    """Return the draws of ``config``'s protocol over scans of given membership and participants' codes."""
+    """Return the draws of ``config``'s protocol over scans of given membership and participants' codes.
+
+    ``coin``: membership was tossed, and an audit then leaks whoever comes, whatever the membership.
+    """
     rng = streams.generator("draws")
     if config.protocol == "reproduction":
         return reproduction_draws(membership, codes, repeats=config.repeats or REPRODUCTION_REPEATS, rng=rng)
-    return audit_draws(membership, codes, folds=config.repeats or AUDIT_FOLDS, rng=rng)
+    return audit_draws(membership, codes, folds=config.repeats or AUDIT_FOLDS, rng=rng, coin=coin)
 
 
 def _pseudo_members(

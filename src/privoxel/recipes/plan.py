@@ -213,7 +213,7 @@ def needs_of(
         attacking = attacking.plus(seconds / crews.attackers, crews.attackers)
         snapshots = 1 + epochs // config.training.snapshot_every
         further = course_bytes(attacks_on(plan, chosen, config), plan, config, pace.tensors)
-        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * judged
+        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * _observed(plan, cohort)
     shadows, each = _shadow_plans(plans, config), dict[str, float]()
     for shadow in shadows:
         pace, count, judged = paces[shadow.target.model.name], len(shadow), _judged(shadow.target, cohort)
@@ -223,7 +223,7 @@ def needs_of(
         predicting = INFERENCE * pace.shadow_seconds * len(cohort.rows_of(shadow.design.pool))
         reading = reading.plus(predicting * waves, count / waves)
         reading = reading.plus(INFERENCE * pace.seconds * judged * count, runtime.threads)
-        disk += count * 4 * (pace.weights + judged)
+        disk += count * 4 * (pace.weights + _observed(shadow.target, cohort))
         if any(needs_one_shadow(attack) for attack in chosen.values()):
             drawn = len(cohort.rows_of(shadow.design.pool))
             reading = reading.plus(pace.signal_seconds * drawn, runtime.threads)
@@ -296,8 +296,8 @@ def _trained(participants: Sequence[str], config: RunConfig, cohort: Cohort) -> 
     return len(training_rows(cohort, participants, config.split.train_sessions))
 
 
-def _judged(plan: TargetPlan, cohort: Cohort) -> int:
-    return len(cohort.rows_of((*plan.design.members, *plan.design.non_members)))
+def _observed(plan: TargetPlan, cohort: Cohort) -> int:
+    return len(cohort.rows_of(plan.design.observed))
 
 
 def _uses_shadows(config: RunConfig) -> bool:

@@ -149,8 +149,8 @@ def observe_shadows(target: TargetPlan, attacks: Sequence[Attack], workplace: Wo
 
 
 def _table(plan: ShadowPlan, weights: Sequence[Path], workplace: Workplace) -> SignalTable:
-    """Return the predictions of all models of ``plan`` on the judged scans, and who trained which."""
-    judged = _judged(plan.target, workplace.cohort)
+    """Return the predictions of all models of ``plan`` on the observed scans, and who trained which."""
+    judged = _observed(plan.target, workplace.cohort)
     folder = workplace.folder.path / "signals" / f"{plan.name}-shadows"
     _extract(f"{plan.name}/shadows", plan.target, weights, judged, (PREDICTION,), folder, workplace)
     predictions = np.load(folder / signal_file(PREDICTION))  # 1 × models × scans
@@ -283,8 +283,8 @@ def _first_shadow(
     )
 
 
-def _judged(target: TargetPlan, cohort: Cohort) -> Cohort:
-    return cohort.select(cohort.rows_of((*target.design.members, *target.design.non_members)))
+def _observed(target: TargetPlan, cohort: Cohort) -> Cohort:
+    return cohort.select(cohort.rows_of(target.design.observed))
 
 
 def _extract(  # noqa: PLR0913, PLR0917 - what, of which weights, on whom, where

@@ -49,8 +49,9 @@ class TargetPlan:
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Participants whose scans train the model."""
-        return self.design.others if self.is_null else self.design.members
+        """Participants whose scans train the model: with its members the canaries that are inserted."""
+        design = self.design
+        return design.others if self.is_null else (*design.members, *design.inserted)
 
 
 @final
@@ -88,7 +89,8 @@ class Observed(NamedTuple):
     ``model`` is None where only its answers are known; ``train_age`` is the members' mean age (years);
     ``defence`` says what was done against attacks; ``snapshots`` are the kept weights, oldest first, and
     ``courses`` what they give the attacks that read more of them than the last. ``references`` are reference
-    models that came with it.
+    models that came with it. ``population`` and ``canaries`` hold the same signals on those of the design,
+    None where there are none.
     """
 
     plan: TargetPlan
@@ -100,6 +102,8 @@ class Observed(NamedTuple):
     snapshots: tuple[Path, ...] = ()
     courses: Mapping[Course, SignalTable] = MappingProxyType({})
     references: SignalTable | None = None
+    population: SignalTable | None = None
+    canaries: SignalTable | None = None
 
 
 def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
@@ -115,8 +119,35 @@ def observe(plan: TargetPlan, attacks: Sequence[Attack], workplace: Workplace) -
     model = started(plan.model, cohort, train_age, streams.seed("initialisation"), start)
     curve, snapshots, defence = _trained(plan, model, train_rows, streams, workplace)
 
-    table = signals_of(plan, model, snapshots[-1], attacks, workplace)
-    return Observed(plan, model, curve, train_age, table, defence, snapshots)
+    everyone = signals_of(plan, model, snapshots[-1], attacks, workplace)
+    design = plan.design
+    return Observed(
+        plan,
+        model,
+        curve,
+        train_age,
+        part_of(everyone, design.judged),
+        defence,
+        snapshots,
+        population=part_of(everyone, design.population, ()) if design.population else None,
+        canaries=(
+            part_of(everyone, design.canaries, design.inserted)
+            if design.canaries and not plan.is_null
+            else None
+        ),
+    )
+
+
+def part_of(
+    table: SignalTable, participants: Sequence[str], members: Sequence[str] | None = None
+) -> SignalTable:
+    """Return the scans of ``participants``; with ``members`` these are members and the rest are not."""
+    wanted = set(participants)
+    part = table.select(np.array([scan.participant in wanted for scan in table.scans], dtype=np.bool_))
+    if members is None:
+        return part
+    inside = set(members)
+    return part.with_membership([scan.participant in inside for scan in part.scans])
 
 
 def signals_of(
@@ -126,12 +157,12 @@ def signals_of(
     attacks: Sequence[Attack],
     workplace: Workplace,
 ) -> SignalTable:
-    """Return what ``attacks`` read of ``model`` with ``weights`` on the plan's members and non-members."""
+    """Return what ``attacks`` read of ``model`` with ``weights`` on everyone whom the plan observes."""
     cohort, folder, design = workplace.cohort, workplace.folder, plan.design
     workplace.runtime.place(model)
     load_weights(model, weights)
     model.eval()
-    judged = cohort.select(cohort.rows_of((*design.members, *design.non_members)))
+    judged = cohort.select(cohort.rows_of(design.observed))
     signals_folder = folder.path / "signals" / plan.name
     step = f"{plan.name}/signals"
     if not folder.done(step):

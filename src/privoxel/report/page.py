@@ -14,6 +14,7 @@ from markupsafe import Markup
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.results import BestAttack, Metric, Results, Target, Utility
 from privoxel.report.comparisons import ComparedRow, SpreadRow, compared_rows, spread_rows
+from privoxel.report.epsilon import epsilon_part
 from privoxel.report.exposure import PrecisionRow, any_rarest, precision_rows, risk_parts
 from privoxel.report.figures import (
     IntervalRow,
@@ -139,6 +140,7 @@ def context(results: Results, archive: Archive) -> dict[str, Any]:
         "verdict_level": _percent(results.verdict.auc.level) if results.verdict.auc else _level(results),
         "risks": [part._replace(picture=_safe(part.picture)) for part in risk_parts(results)],
         "sessions": _session_part(results),
+        "epsilon": epsilon_part(results),
         "has_rarest": any_rarest(results.targets),
         "group_name": group_name,
         "years": years,

@@ -118,8 +118,8 @@ def limits(results: Results) -> list[str]:
     found = [
         "An audit shows leaks; it cannot show that there are none. Attacks not listed here, or adversaries "
         "who know more, may do better.",
-        "Intervals cover the choice of participants and of what the adversary knew, not another training of "
-        "the model, unless several targets are averaged.",
+        "Intervals cover the choice of the participants judged, not another training of the model nor, for "
+        "attacks that learn, adversaries who know other people, unless several targets are averaged.",
         "Members and non-members must come from the same population; the covariates-only check tests it only "
         "for what was recorded (age, sex, site).",
     ]

@@ -3,12 +3,8 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from privoxel.arrays import FloatArray
-from privoxel.evaluation.epsilon import Canaries, EpsilonBound, HeldOutThreshold
+from privoxel.evaluation.epsilon import EpsilonBound, HeldOutThreshold, canaries_of
 from privoxel.evaluation.frontier_results import PrivacyBounds
-from privoxel.evaluation.scored import Evaluated
 from privoxel.recipes.defending.reading import Finished
 from privoxel.seeding import Streams
 
@@ -40,7 +36,7 @@ def _bounds(one: Finished, attack: str, shares: int, settings: int) -> PrivacyBo
     found = []
     for k, target in enumerate(one.choice.targets):
         rng = streams.generator(str(k))
-        found.append(strategy.bound(canaries(target.evaluated[attack]), privacy.delta, rng))
+        found.append(strategy.bound(canaries_of(target.evaluated[attack]), privacy.delta, rng))
     lower: EpsilonBound = max(found, key=lambda bound: bound.epsilon)
     said = [target.design["defence"] for target in one.results.targets]
     uppers = [float(facts["privacy_epsilon"]) for facts in said]
@@ -62,18 +58,3 @@ def _bounds(one: Finished, attack: str, shares: int, settings: int) -> PrivacyBo
         method=lower.method,
         agree=lower.epsilon <= upper,
     )
-
-
-def canaries(evaluated: Evaluated) -> Canaries:
-    """Return one score a participant: how far above the attackers' thresholds their scans lie, on average.
-
-    A split of fixed size is not a throw of coins, so that bounds which need these are refused.
-    """
-    above = evaluated.scores - evaluated.thresholds[:, None]
-    people, first, codes = np.unique(evaluated.participants, return_index=True, return_inverse=True)
-    judged = ~np.isnan(above)
-    totals = np.bincount(codes, np.where(judged, above, 0.0).sum(axis=0), minlength=len(people))
-    counts = np.bincount(codes, judged.sum(axis=0), minlength=len(people))
-    seen = counts > 0
-    scores: FloatArray = totals[seen] / counts[seen]
-    return Canaries(scores, evaluated.members[first][seen])
