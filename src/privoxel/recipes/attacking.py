@@ -94,7 +94,7 @@ def run_attacks(  # noqa: PLR0913 - which, on whom, by whom, and what they know
 
 
 def usable_by(attack: Attack, table: SignalTable | None) -> SignalTable | None:
-    """Return ``table`` if it holds what ``attack`` reads: copies of scans and courses of training it may lack."""
+    """Return ``table`` if it holds what ``attack`` reads; it may lack copies, and courses of training."""
     if table is None or course_of(attack) is not Course.LAST or table.missing(attack.requires):
         return None
     return table

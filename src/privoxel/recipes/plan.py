@@ -204,7 +204,7 @@ def needs_of(
     chosen, factor = chosen_attacks(config), training_factor(config)
     training, reading, attacking, disk = Work(), Work(), Work(), 0.0
     for plan in plans:
-        pace, judged = paces[plan.model.name], _judged(plan, cohort)
+        pace, judged = paces[plan.model.name], _observed(plan, cohort)
         epochs = plan.model.epochs or config.training.epochs
         scans = epochs * _trained(plan.trained_on, config, cohort) * factor + student_scans(config, epochs)
         training = training.plus(pace.seconds * scans, runtime.threads)
@@ -213,17 +213,17 @@ def needs_of(
         attacking = attacking.plus(seconds / crews.attackers, crews.attackers)
         snapshots = 1 + epochs // config.training.snapshot_every
         further = course_bytes(attacks_on(plan, chosen, config), plan, config, pace.tensors)
-        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * _observed(plan, cohort)
+        disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * judged
     shadows, each = _shadow_plans(plans, config), dict[str, float]()
     for shadow in shadows:
-        pace, count, judged = paces[shadow.target.model.name], len(shadow), _judged(shadow.target, cohort)
+        pace, count, judged = paces[shadow.target.model.name], len(shadow), _observed(shadow.target, cohort)
         each[shadow.name] = pace.shadow_seconds * _shadow_scans(shadow, config, cohort)
         waves = math.ceil(count / crews.trainers)
         training = training.plus(each[shadow.name] * waves, count / waves)
         predicting = INFERENCE * pace.shadow_seconds * len(cohort.rows_of(shadow.design.pool))
         reading = reading.plus(predicting * waves, count / waves)
         reading = reading.plus(INFERENCE * pace.seconds * judged * count, runtime.threads)
-        disk += count * 4 * (pace.weights + _observed(shadow.target, cohort))
+        disk += count * 4 * (pace.weights + judged)
         if any(needs_one_shadow(attack) for attack in chosen.values()):
             drawn = len(cohort.rows_of(shadow.design.pool))
             reading = reading.plus(pace.signal_seconds * drawn, runtime.threads)
