@@ -8,9 +8,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 
 from privoxel.arrays import FloatArray
 from privoxel.attacks import ATTACKS, WITH_STATED_SD
@@ -175,8 +176,8 @@ def reference_table(scans: SignalTable, answers: FloatArray) -> SignalTable:
 
 
 def _cohort(name: str, table: Predictions) -> Cohort:
-    more: list[FloatArray] = [part for part in (table.sd, table.references) if part is not None]
-    parts = (table.prediction, table.state, *more)
+    parts: list[npt.NDArray[Any]] = [table.prediction, table.state]
+    parts += [part for part in (table.sd, table.references) if part is not None]
     digest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
     return Cohort(
         name,
