@@ -32,7 +32,7 @@ MEDIUM = (
 SLOW = (
     "default", "default-black-box", "stacked", "activation", "gradient-magnitude", "gradient-conv1",
     "gradient-output", "gradient-conv6", "prediction-label", "combined", "shadow-prediction-label",
-    "shadow-combined", "shadow-stacked",
+    "shadow-combined", "shadow-stacked", "stacked-ensemble",
 )  # fmt: skip
 """Attacks that take seconds a target; two attackers are drawn for them instead of the audit's four."""
 ON_SHIFTS = ("stability", "stability-error")

@@ -15,7 +15,7 @@ from tests.null_targets import NullTarget, Setting, null_targets
 
 pytestmark = pytest.mark.slow
 
-TARGETS = 60
+TARGETS = 150
 ATTACKS = (
     "abs-error",
     "gradient-norm",
