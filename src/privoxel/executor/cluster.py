@@ -35,6 +35,7 @@ def places(executor: "Executor") -> int:
     Raises:
         JobError: if Ray is not installed or not reached, or no node holds a job.
     """
+    _require_ray()
     if executor.address == LOCAL:
         torch = sys.modules.get("torch")
         cards = torch.cuda.device_count() if torch is not None else 0
@@ -104,6 +105,11 @@ def _result(ray: Any, reference: Any, call: JobCall, executor: "Executor") -> An
         raise worker_died(call.job.name, executor.retries + 1, type(error).__name__) from error
 
 
+def _require_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise JobError("Ray needs to be installed for --ray, got none. Install privoxel[ray].")
+
+
 def _reach(address: str) -> None:
     """Raise ``OSError`` if nothing listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -113,8 +119,7 @@ def _reach(address: str) -> None:
 
 @contextmanager
 def _connected(executor: "Executor") -> Iterator[Any]:
-    if importlib.util.find_spec("ray") is None:
-        raise JobError("Ray needs to be installed for --ray, got none. Install privoxel[ray].")
+    _require_ray()
     # without a number Ray repeats for ever what its memory monitor killed; the process that asks decides
     for name, value in (QUIET | {"RAY_task_oom_retries": str(executor.retries)}).items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,9 @@
 """What a run will do, before it does it: its targets, its attacks, and what they need."""
 
 import math
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,8 +124,9 @@ class Needs(NamedTuple):
     """What a run needs.
 
     ``trainings`` are models to train, ``training``, ``reading`` (signals and predictions) and ``attacking``
-    the work, ``disk`` and ``cache`` bytes in the run folder and in the cache of volumes; ``each`` are the
-    seconds of training one reference model, by the name of its plan.
+    the work, ``disk`` and ``cache`` bytes in the run folder and in the cache of volumes, ``memory`` those
+    that a process that trains holds; ``each`` are the seconds of training one reference model, by the name
+    of its plan.
     """
 
     trainings: int
@@ -132,6 +135,7 @@ class Needs(NamedTuple):
     attacking: Work
     disk: float
     cache: float
+    memory: float
     each: Mapping[str, float]
 
     @property
@@ -149,16 +153,17 @@ class Needs(NamedTuple):
         listed = ", ".join(f"{duration(work.seconds)} of {what}" for what, work in parts)
         return (
             f"about {duration(self.seconds)} at the measured pace ({listed}; {self.core_seconds / 3600:.2f} "
-            f"core-hours), {_size(self.disk)} of disk and {_size(self.cache)} of cached volumes"
+            f"core-hours), {_size(self.memory)} of memory for each training, {_size(self.disk)} of disk and "
+            f"{_size(self.cache)} of cached volumes"
         )
 
 
 class Pace(NamedTuple):
     """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes.
 
-    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take,
-    ``signal_seconds`` those of reading them; ``image`` are the values of the gradient that the paper's attack
-    looks at as an image.
+    return Pace(
+        pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime)
+    )
     """
 
     seconds: float
@@ -168,6 +173,7 @@ class Pace(NamedTuple):
     tensors: int
     signal_seconds: float = 0.0
     image: int = 0
+    memory: float = 0.0
 
 
 class Crews(NamedTuple):
@@ -234,7 +240,16 @@ def needs_of(
         training = training.plus(seconds, runtime.threads)
     cache = cached_size(cohort) * (1 + (brains / len(cohort) if config.defences.needs_public else 0))
     trainings = len(plans) + sum(map(len, shadows))
-    return Needs(trainings, training, reading, attacking, disk, cache, each)
+    memory = max(pace.memory for pace in paces.values())
+    return Needs(trainings, training, reading, attacking, disk, cache, memory, each)
+
+
+def peak_memory(runtime: Runtime) -> float:
+    """Return the most bytes that this process has held: of the GPU where ``runtime`` computes on one."""
+    if runtime.device.startswith("cuda"):
+        return float(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else 1024 * peak)
 
 
 def training_factor(config: RunConfig) -> float:
@@ -336,7 +351,9 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
     reading = _seconds_of_a_pass(model, two, extraction) / len(two)
     image = sizes.get(f"{IMAGE.removeprefix(GRADIENT)}.weight", 0)
     stored = signal_bytes(model, extraction, volumes[:1])
-    return Pace(pace, alone, sum(sizes.values()), stored, len(sizes), reading, image)
+    return Pace(
+        pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime)
+    )
 
 
 def _seconds_of_a_pass(model: AuditableModel, volumes: Tensor, extraction: Extraction) -> float:

@@ -4,13 +4,9 @@ Training is measured (two steps of each network at the run's size), signals and 
 top: at demo scale they took about as long again.
 """
 
-import resource
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
-
-import torch
 
 from privoxel.cohort.base import Cohort
 from privoxel.config import RunConfig, check_settings
@@ -18,7 +14,7 @@ from privoxel.progress import duration
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort
 from privoxel.recipes.federation.preparing import describe_cohorts, partition_of, victims_of
-from privoxel.recipes.plan import Pace, measure_paces, needs_of, plan_targets
+from privoxel.recipes.plan import Pace, measure_paces, needs_of, peak_memory, plan_targets
 from privoxel.recipes.reproduction.cells import Plan, ReproduceOptions, is_finished
 from privoxel.recipes.reproduction.central import Central, ShadowOf
 from privoxel.recipes.reproduction.tables import Cell
@@ -55,7 +51,7 @@ def estimate_reproduction(plan: Plan, options: ReproduceOptions) -> Iterator[str
     left = f"{len(waiting)} of {len(plan.cells)} models are left, {place}"
     yield f"{left}: about {duration(total / at_once)} of training."
     yield f"Disk: {disk / 1e9:.1f} GB in {plan.output}, and {volumes / 1e9:.1f} GB for the cache of volumes."
-    memory, signals = _memory(runtime) / 1e9, plan.central.run.signals.memory
+    memory, signals = peak_memory(runtime) / 1e9, plan.central.run.signals.memory
     yield f"Memory: about {memory:.1f} GB for a step, times {at_once}; signals take up to {signals} a model."
     yield "Times are at the pace of two steps measured here; signals and attacks come on top."
 
@@ -106,11 +102,3 @@ def _volumes(cohort: Cohort) -> float:
     for length in cohort.grid.shape:
         voxels *= length
     return float(HALF_PRECISION * voxels * len(cohort))
-
-
-def _memory(runtime: Runtime) -> float:
-    """Return the most bytes that the measured steps held."""
-    if runtime.device.startswith("cuda"):
-        return float(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)
