@@ -14,7 +14,7 @@ from privoxel.recipes import choosing
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.choosing import best_attacks, best_of
 from privoxel.recipes.comparing import compared_attacks
-from privoxel.recipes.concluding import summarise, verdict_of
+from privoxel.recipes.concluding import _candidate, summarise, verdict_of
 from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
 from privoxel.recipes.target import TargetPlan
 
@@ -144,7 +144,18 @@ def test_every_other_attack_is_compared_with_the_error_on_the_same_people():
     assert compared_attacks([[one._replace(scores=alone)]]) == []
 
 
-def test_with_several_models_the_excess_is_as_wide_as_the_auc():
+def test_the_excess_of_the_best_attack_is_wider_than_that_of_one_named_beforehand():
+    one = two_attacks()
+    found = _candidate([one], 0.95, CONFIG, (), with_excess=True)
+    single = paired_auc_difference(
+        one.scores.evaluated[found.best.name], one.scores.controls[COVARIATES_ONLY]
+    )
+    assert found.excess.value == single.value
+    assert found.excess.high - found.excess.low > 1.03 * (single.high - single.low)
+    assert _candidate([one], 0.95, CONFIG, (), with_excess=False).excess is None
+
+
+def test_with_several_models_what_could_be_found_is_larger():
     one, other = (judged(name, each=200, shift=0.5) for name in ("cnn3d", "slice-mean"))
     narrow, wide = verdict_of([one], CONFIG), verdict_of([one, other], CONFIG)
     assert wide.minimal_detectable_auc > narrow.minimal_detectable_auc

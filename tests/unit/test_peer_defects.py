@@ -95,7 +95,7 @@ def test_no_scan_is_scored_by_the_loss_of_the_last_one(attack):
     after = scored(attack, split._replace(target=with_signal(split.target, signal, changed))).scores
     assert before[-1] != after[-1]
     np.testing.assert_allclose(after[:-1], before[:-1], rtol=1e-4, atol=1e-5)
-    assert len(np.unique(before)) > len(before) // 4
+    assert len(np.unique(before)) > 5
 
 
 def test_prediction_and_age_are_not_swapped():
@@ -254,7 +254,7 @@ def test_rows_that_are_exchanged_are_in_another_order():
 def test_every_model_has_a_bound_of_its_own_and_the_level_is_shared():
     """Joined, the scores of two trainings are no single run: their bound holds for neither."""
     results = fabricated_run(Fabrication(targets=2))[0]
-    spent = {"privacy_epsilon": "9", "privacy_guarantee": "ε = 9"}
+    spent = {"privacy_epsilon": "9", "privacy_guarantee": "ε = 9", "privacy_accountant": "prv"}
     of_both = [one.model_copy(update={"design": one.design | {"defence": spent}}) for one in results.targets]
     results = results.model_copy(update={"targets": of_both})
     attacked = [learned_well(seed) for seed in (1, 2)]

@@ -158,8 +158,10 @@ def _candidate(
     """Return the best attack of no more access than the primary one, corrected for the choice."""
     names = of_no_more_access(shared_attacks(targets), config.attacks.primary)
     found = best_of(targets, names, config, level=level, known=known)
-    if found is None or not with_excess:
-        return None if found is None else Candidate(found.record, found.auc)
+    if found is None:
+        return None
+    if not with_excess:
+        return Candidate(found.record, found.auc)
     rng = Streams(config.seed).generator(f"excess/{found.record.model}/{','.join(names)}")
     scores = [{name: one.scores.evaluated[name] for name in names} for one in targets]
     covariates = [one.scores.controls[COVARIATES_ONLY] for one in targets]
