@@ -33,10 +33,11 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.cache import cache_volumes
 from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.gradients.batching import peak_bytes
 from privoxel.models import AuditableModel, ModelSpec, build_model
 from privoxel.models.base import to_memory_format
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet

@@ -31,8 +31,8 @@ from privoxel.evaluation.comparison import compare_attacks
 from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.progress import Silent
+from privoxel.recipes.adversaries import adversary_draws
 from privoxel.recipes.attacking import Crew, run_attacks
-from privoxel.recipes.judging import adversary_draws
 from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe
 from privoxel.seeding import Streams

@@ -183,10 +183,11 @@ def make_references(
     error = rng.normal(0.5, 4.0, states.shape) / np.where(states, 1.0 + gap, 1.0)
     known = table.error()
     values = {"prediction": table.age + error}
-    sizes = table.read("gradient-norms").mean(axis=0) / np.abs(known).mean()
-    noisy = np.random.default_rng([seed, models, len(table), 1])
-    noise = noisy.lognormal(0.0, 0.2, (*error.shape, len(sizes)))
-    values["gradient-norms"] = np.abs(error)[..., None] * sizes * noise
+    if "gradient-norms" in table.values:
+        sizes = table.read("gradient-norms").mean(axis=0) / np.abs(known).mean()
+        noisy = np.random.default_rng([seed, models, len(table), 1])
+        noise = noisy.lognormal(0.0, 0.2, (*error.shape, len(sizes)))
+        values["gradient-norms"] = np.abs(error)[..., None] * sizes * noise
     for name, array in table.values.items():
         if name.startswith("gradient:"):
             last = array.read().astype(np.float64)

@@ -13,24 +13,13 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from privoxel.defence_config import DefenceConfig
 from privoxel.errors import ConfigError
-from privoxel.sections import Count, Positive, Section
+from privoxel.privacy_config import CanaryConfig, PrivacyConfig
+from privoxel.sections import MEMORY_PATTERN, Count, Positive, Section, bytes_of
 
-PRV_FROM = 0.5
-"""Noise multiplier below which the grid of the PRV accountant outgrows memory."""
-MEMORY_PATTERN = r"^[0-9]+(\.[0-9]+)?(MiB|GiB)$"
 Size = Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def bytes_of(memory: str) -> int:
-    """Return the bytes of a size.
-
-    >>> bytes_of("1.5GiB")
-    1610612736
-    """
-    return int(float(memory[:-3]) * 2 ** {"MiB": 20, "GiB": 30}[memory[-3:]])
 
 
 class CohortConfig(Section):
@@ -79,14 +68,6 @@ class SplitConfig(Section):
         return self
 
 
-class CanaryConfig(Section):
-    """People with a random age, each trained on or not by a fair coin, on whom ε is bounded in one run."""
-
-    count: Annotated[int, Field(ge=4)] = Field(
-        description="participants set aside for it; they are in no other group and in no other number"
-    )
-
-
 class ModelConfig(Section):
     """One audited model."""
 
@@ -115,51 +96,6 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     threads: Count = Field(0, description="CPU threads; 0 takes all")
-
-
-class PrivacyConfig(Section):
-    """Differentially private training (docs/private-training.md); the defaults of δ are the paper's (5.1)."""
-
-    epsilon: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="target; the noise is chosen for it"
-    )
-    noise_multiplier: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="SD of the noise over clip"
-    )
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest norm of a participant's gradient")
-    clipping: Literal["per-sample", "ghost"] = "per-sample"
-    accountant: Literal["auto", "rdp", "prv"] = "auto"
-    randomness: Literal["secret", "secure", "seeded"] = Field(
-        "secret", description="seeded follows from the run's seed: for experiments, not for a release"
-    )
-    memory: Annotated[str, Field(pattern=MEMORY_PATTERN)] = Field(
-        "2GiB", description="what the gradients of a part of a batch may take"
-    )
-
-    @property
-    def memory_bytes(self) -> int:
-        """``memory`` in bytes."""
-        return bytes_of(self.memory)
-
-    @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> "PrivacyConfig":
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError("give one of epsilon and noise_multiplier")
-        return self
-
-    @model_validator(mode="after")
-    def _its_accountant_can_compute_it(self) -> "PrivacyConfig":
-        if (
-            self.accountant == "prv"
-            and self.noise_multiplier is not None
-            and self.noise_multiplier < PRV_FROM
-        ):
-            raise ValueError(
-                f"accountant = 'prv' needs a noise_multiplier of at least {PRV_FROM}, got "
-                f"{self.noise_multiplier:g}; take 'rdp' or 'auto'"
-            )
-        return self
 
 
 class SignalConfig(Section):

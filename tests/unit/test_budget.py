@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from privoxel.cohort.splits import Design
-from privoxel.config import PrivacyConfig, parse_config
+from privoxel.config import parse_config
 from privoxel.errors import ConfigError
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.recipes.budget import PLANNED, Numbers, fit_budget, numbers_in, parse_budget, with_numbers
 from privoxel.recipes.plan import PER_SCAN_STEP, Crews, Pace, needs_of, plan_targets
 from privoxel.store import open_run

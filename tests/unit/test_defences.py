@@ -11,10 +11,11 @@ from safetensors import safe_open
 from torch import nn
 
 from privoxel.cohort.base import ScanId
-from privoxel.config import PrivacyConfig, TrainingConfig, parse_config
+from privoxel.config import TrainingConfig, parse_config
 from privoxel.defence_config import AugmentationConfig, DefenceConfig, DistillationConfig
 from privoxel.errors import ConfigError, ModelError
 from privoxel.models import ModelSpec, build_model
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Silent
 from privoxel.seeding import Streams, torch_stream
 from privoxel.training.batch import Batch

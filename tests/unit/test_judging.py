@@ -5,8 +5,8 @@ from privoxel.attacks import ATTACKS
 from privoxel.config import AttackConfig, parse_config
 from privoxel.errors import PrivoxelError
 from privoxel.progress import Silent
+from privoxel.recipes.adversaries import adversary_draws
 from privoxel.recipes.attacking import Crew, run_attacks
-from privoxel.recipes.judging import adversary_draws
 from privoxel.recipes.plan import chosen_attacks
 from privoxel.seeding import Streams
 from tests.tables import make_table

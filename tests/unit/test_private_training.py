@@ -7,9 +7,10 @@ from safetensors import safe_open
 from torch import nn
 
 from privoxel.cohort.base import Covariates, ScanId
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.errors import ConfigError, ModelError
 from privoxel.models import ModelSpec, build_model
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
 from privoxel.training.job import TrainingFolders, TrainingJob, TrainingSet

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.defence_config import DefenceConfig
 from privoxel.errors import ModelError
 from privoxel.models import ModelSpec, build_model
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Silent
 from privoxel.seeding import Streams
 from privoxel.training import resuming

@@ -10,8 +10,8 @@ from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_sca
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
+from privoxel.recipes.adversaries import attack_streams, protocol_draws
 from privoxel.recipes.course import course_faults
-from privoxel.recipes.judging import attack_streams, protocol_draws
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadow_plans import unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals

@@ -12,7 +12,7 @@ from privoxel.config import RunConfig
 from privoxel.errors import ConfigError
 from privoxel.evaluation.balance import categorical_difference, standardised_difference
 from privoxel.evaluation.results import Results
-from privoxel.recipes.judging import attack_streams, protocol_draws
+from privoxel.recipes.adversaries import attack_streams, protocol_draws
 from privoxel.recipes.matched import match_groups
 from privoxel.seeding import Streams
 

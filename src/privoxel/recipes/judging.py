@@ -7,26 +7,20 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from privoxel.arrays import BoolArray, FloatArray, IntArray
+from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack, Knowledge, ThreatModel, needs_models
 from privoxel.cohort.splits import training_scans
-from privoxel.config import AttackConfig, RunConfig
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import (
-    AUDIT_FOLDS,
-    REPRODUCTION_REPEATS,
     Draw,
-    audit_draws,
-    pseudo_members,
-    reproduction_draws,
 )
 from privoxel.evaluation.results import TrainingPoint, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.progress import Silent
+from privoxel.recipes.adversaries import adversary_draws, attack_streams, null_members
 from privoxel.recipes.attacking import Attacked, Crew, run_attacks, usable_by
 from privoxel.recipes.canaries import attack_canaries
 from privoxel.recipes.course import along, with_courses
@@ -36,7 +30,7 @@ from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, wi
 from privoxel.seeding import Streams
 from privoxel.signals.extract import total_norm
 from privoxel.signals.release import Release
-from privoxel.signals.table import Membership, SignalTable
+from privoxel.signals.table import SignalTable
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +292,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     primary = next(attack for attack in ready if attack.name == settings.primary)
     alone = alone._replace(streams=streams.child("pseudo-members"))
     try:
-        null, null_draws = _pseudo_members(table, settings, alone.streams)
+        null, null_draws = null_members(table, settings, alone.streams)
         (controls[PSEUDO_MEMBERS],) = run_attacks(
             [primary],
             null,
@@ -325,49 +319,6 @@ def _with_fidelity(
     for note in dict.fromkeys(note for said in notes.values() for note in said):
         logger.info(note)
     return {name: one._replace(notes=(*one.notes, *notes[name])) for name, one in attacked.items()}
-
-
-def attack_streams(config: RunConfig, number: int) -> Streams:
-    """Return the randomness of all attacks under the design of this number, from 1."""
-    return Streams(config.seed).child(f"attacks/{number}")
-
-
-def adversary_draws(
-    table: SignalTable, config: AttackConfig, streams: Streams, *, coin: bool = False
-) -> tuple[Draw, ...]:
-    """Return whom the adversary holds and whom it is judged on, for each repeat of the protocol."""
-    people = table.covariates.participant_index
-    return protocol_draws(table.membership[0], people, config, streams, coin=coin)
-
-
-def protocol_draws(
-    membership: npt.NDArray[np.int8],
-    codes: IntArray,
-    config: AttackConfig,
-    streams: Streams,
-    *,
-    coin: bool = False,
-) -> tuple[Draw, ...]:
-    """Return the draws of ``config``'s protocol over scans of given membership and participants' codes.
-
-    ``coin``: membership was tossed, and an audit then leaks whoever comes, whatever the membership.
-    """
-    rng = streams.generator("draws")
-    if config.protocol == "reproduction":
-        return reproduction_draws(membership, codes, repeats=config.repeats or REPRODUCTION_REPEATS, rng=rng)
-    return audit_draws(membership, codes, folds=config.repeats or AUDIT_FOLDS, rng=rng, coin=coin)
-
-
-def _pseudo_members(
-    table: SignalTable, config: AttackConfig, streams: Streams
-) -> tuple[SignalTable, tuple[Draw, ...]]:
-    """Return the non-members, half of whom are called members at random, and draws of them."""
-    halves = pseudo_members(
-        table.membership[0], table.covariates.participant_index, streams.generator("halves")
-    )
-    judged = halves != Membership.EXCLUDED
-    null = table.select(judged).with_membership(halves[judged] == Membership.MEMBER)
-    return null, adversary_draws(null, config, streams)
 
 
 def _utility(observed: Observed) -> Utility:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from privoxel.attacks import get_attack
-from privoxel.config import PrivacyConfig, RunConfig
+from privoxel.config import RunConfig
 from privoxel.evaluation.epsilon import EpsilonStrategy, HeldOutThreshold, OneRun, canaries_of
 from privoxel.evaluation.results import LowerBound, PrivacyLoss
 from privoxel.evaluation.scored import Evaluated
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.recipes.judging import Judged
 from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams

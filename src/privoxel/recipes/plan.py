@@ -161,9 +161,9 @@ class Needs(NamedTuple):
 class Pace(NamedTuple):
     """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes.
 
-    return Pace(
-        pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime)
-    )
+    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take,
+    ``signal_seconds`` those of reading them; ``image`` are the values of the gradient that the paper's attack
+    looks at as an image, ``memory`` the most bytes that the measuring process held.
     """
 
     seconds: float
@@ -351,9 +351,7 @@ def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: 
     reading = _seconds_of_a_pass(model, two, extraction) / len(two)
     image = sizes.get(f"{IMAGE.removeprefix(GRADIENT)}.weight", 0)
     stored = signal_bytes(model, extraction, volumes[:1])
-    return Pace(
-        pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime)
-    )
+    return Pace(pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime))
 
 
 def _seconds_of_a_pass(model: AuditableModel, volumes: Tensor, extraction: Extraction) -> float:

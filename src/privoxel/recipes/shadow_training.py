@@ -13,8 +13,9 @@ import numpy as np
 
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.cohort.base import Cohort
-from privoxel.config import ModelConfig, PrivacyConfig, TrainingConfig
+from privoxel.config import ModelConfig, TrainingConfig
 from privoxel.defence_config import DefenceConfig
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Silent
 from privoxel.recipes.target import started
 from privoxel.seeding import Streams

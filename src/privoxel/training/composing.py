@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.errors import ConfigError
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.training.defences.averaging import Averaged
 from privoxel.training.defences.projection import ProjectedSteps
 from privoxel.training.defences.sparsity import Pruned

@@ -7,8 +7,9 @@ from typing import final
 
 from privoxel.arrays import IntArray
 from privoxel.cohort.base import Cohort
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.defence_config import DefenceConfig
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.progress import Progress
 from privoxel.seeding import Streams
 from privoxel.training.runtime import Runtime

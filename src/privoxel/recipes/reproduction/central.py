@@ -12,8 +12,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from privoxel.config import PrivacyConfig, RunConfig, check_settings
+from privoxel.config import RunConfig, check_settings
 from privoxel.errors import ConfigError
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.recipes.defending.settings import merged
 from privoxel.sections import Positive, Section
 

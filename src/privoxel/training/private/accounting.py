@@ -8,8 +8,8 @@ import math
 import warnings
 from typing import NamedTuple, cast
 
-from privoxel.config import PRV_FROM
 from privoxel.errors import ConfigError
+from privoxel.privacy_config import PRV_FROM
 
 ORDERS = (
     *(1 + k / 100 for k in range(1, 10)),

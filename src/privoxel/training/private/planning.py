@@ -3,8 +3,9 @@
 import math
 from importlib.util import find_spec
 
-from privoxel.config import PrivacyConfig, TrainingConfig
+from privoxel.config import TrainingConfig
 from privoxel.errors import ConfigError
+from privoxel.privacy_config import PrivacyConfig
 from privoxel.training.private.accounting import Mechanism, check_accountant, enough_noise, noise_for
 
 
