@@ -14,7 +14,7 @@ from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import get_attack
-from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
+from privoxel.attacks.base import Attack, Knowledge, fewest_references, needs_one_shadow
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.cohort.base import Cohort
@@ -97,6 +97,8 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
 def each_left_out(one: Asked, bench: Bench) -> Iterator[Asked]:
     """Yield the score, and those without each of the models that targets share."""
     yield one
+    if fewest_references(one.attack)[0] > 1:  # everyone is inside two shadows
+        return
     for k in range(getattr(bench.settings.trainings, one.group)):
         yield one._replace(name=f"{one.name}{WITHOUT}{one.group}-{k}", without=k)
 

@@ -24,11 +24,11 @@ from privoxel.config import ModelConfig, RunConfig, parse_config
 from privoxel.errors import CohortError, SignalError
 from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.draws import pseudo_members
-from privoxel.evaluation.epsilon import Canaries, HeldOutThreshold
+from privoxel.evaluation.epsilon import Canaries, HeldOutThreshold, canaries_of
 from privoxel.evaluation.frontier import Choice
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import best_of_many
-from privoxel.recipes.defending.bounding import bound_privacy, canaries
+from privoxel.recipes.defending.bounding import bound_privacy
 from privoxel.recipes.defending.reading import Finished
 from privoxel.recipes.defending.settings import Point
 from privoxel.recipes.target import TargetPlan
@@ -41,7 +41,7 @@ from tests.tables import Widths, leak, make_references, make_table, with_errors,
 
 FITTED = (TUBE, PREDICTION_LABEL_SVM, POPULATION, QUANTILE, QUANTILE_GAUSSIAN, SELF_INFLUENCE, STACKED)
 EVERYONE = (*list_attacks(), *ON_COPIES.values(), *ON_TRAINING.values(), *WITH_STATED_SD.values())
-NO_AGE_OF_THE_TARGET = ("self-influence", "stability")
+NO_AGE_OF_THE_TARGET = ("self-influence", "stability", "stability-rotation", "stability-noise")
 """Attacks that read predictions, but no error of the scans that they score."""
 
 
@@ -186,7 +186,7 @@ def scores_in(attack, made: World) -> np.ndarray:
 def test_a_common_offset_of_age_and_prediction_hides_no_leak(attack, baseline):
     """All errors are the same 20 years later, and so is every score, up to the rounding of its inputs."""
     later = scores_in(attack, world(lambda age: a_tenth(age) + 20.0))
-    assert spearmanr(baseline, later).statistic > 0.999
+    assert spearmanr(baseline, later).statistic > 0.99
 
 
 def test_labels_that_are_all_zero_hide_no_leak(attack, baseline):
@@ -266,12 +266,12 @@ def test_every_model_has_a_bound_of_its_own_and_the_level_is_shared():
     setting = Finished(Point("a", "privacy", "a", config, {}), results, Choice("a", targets), 1.0)
     (found,) = bound_privacy([setting], "abs-error").values()
     own = [
-        HeldOutThreshold(0.975).bound(canaries(one), 1e-3, streams_of(config, k)).epsilon
+        HeldOutThreshold(0.975).bound(canaries_of(one), 1e-3, streams_of(config, k)).epsilon
         for k, one in enumerate(attacked)
     ]
     assert found.lower == pytest.approx(max(own))
     both = Canaries(
-        np.concatenate([canaries(one).scores for one in attacked]),
+        np.concatenate([canaries_of(one).scores for one in attacked]),
         np.concatenate([one.members for one in attacked]),
     )
     joined = HeldOutThreshold(0.95).bound(both, 1e-3, np.random.default_rng(0)).epsilon

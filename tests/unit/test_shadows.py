@@ -159,10 +159,10 @@ def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path)
     assert set(unsupported(alone, plan(place), outside)) == {
         "lira-online",
         "lira-online-scan",
-        "rmia-online",
-        "base-online",
         "centred-lira-online",
         "tube-centred-lira-online",
+        "rmia-online",
+        "base-online",
         "shadow-prediction-label",
         "shadow-combined",
         "shadow-stacked",
