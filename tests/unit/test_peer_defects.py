@@ -138,6 +138,9 @@ def test_no_threshold_calls_everyone_the_same_where_the_scores_tell_them_apart(a
     assert balanced_accuracy(scored(attack, split), split.target.is_member()) > 0.6
 
 
+STEPS = 1024
+
+
 class World(NamedTuple):
     """What an attack is given: the scans to score, and everything that it knows."""
 
@@ -146,12 +149,16 @@ class World(NamedTuple):
 
 
 def aged(table: SignalTable, age: np.ndarray) -> SignalTable:
-    """Return ``table`` at other ages: every prediction, also on copies, moves along, so that errors stay."""
+    """Return ``table`` at other ages: every prediction, also on copies, moves along, so that errors stay.
+
+    Errors are whole numbers of ``STEPS`` a year: at ages of eighths nothing is rounded, nowhere.
+    """
     moved = {}
     for name, array in table.values.items():
         if name == "prediction" or name.startswith("augmented:"):
-            years = (age - table.age).reshape(1, 1, -1, *[1] * (len(array.shape) - 3))
-            moved[name] = LazyArray((array.source + years).astype(np.float32))
+            shape = (1, 1, -1, *[1] * (len(array.shape) - 3))
+            errors = np.round((array.source - table.age.reshape(shape)) * STEPS) / STEPS
+            moved[name] = LazyArray((errors + age.reshape(shape)).astype(np.float32))
     return replace(table, covariates=replace(table.covariates, age=age), values={**table.values, **moved})
 
 
@@ -164,9 +171,9 @@ def world(age_of: Callable[[np.ndarray], np.ndarray]) -> World:
     return World(split.target.blinded(), Knowledge(leaked=split.leaked, models=references))
 
 
-def a_tenth(age: np.ndarray) -> np.ndarray:
-    """Return the age at which everyone is a tenth of a year past a birthday."""
-    return np.floor(age) + 0.1
+def an_eighth(age: np.ndarray) -> np.ndarray:
+    """Return the age at which everyone is an eighth of a year past a birthday."""
+    return np.floor(age) + 0.125
 
 
 @pytest.fixture(scope="module", params=EVERYONE, ids=lambda attack: attack.name)
@@ -176,7 +183,7 @@ def attack(request):
 
 @pytest.fixture(scope="module")
 def baseline(attack):
-    return scores_in(attack, world(a_tenth))
+    return scores_in(attack, world(an_eighth))
 
 
 def scores_in(attack, made: World) -> np.ndarray:
@@ -184,9 +191,9 @@ def scores_in(attack, made: World) -> np.ndarray:
 
 
 def test_a_common_offset_of_age_and_prediction_hides_no_leak(attack, baseline):
-    """All errors are the same 20 years later, and so is every score, up to the rounding of its inputs."""
-    later = scores_in(attack, world(lambda age: a_tenth(age) + 20.0))
-    assert spearmanr(baseline, later).statistic > 0.99
+    """All errors are the same 20 years later, to the last bit, and so is the order of the scores."""
+    later = scores_in(attack, world(lambda age: an_eighth(age) + 20.0))
+    assert spearmanr(baseline, later).statistic > 0.999
 
 
 def test_labels_that_are_all_zero_hide_no_leak(attack, baseline):
@@ -202,7 +209,7 @@ def test_labels_that_are_all_zero_hide_no_leak(attack, baseline):
 
 def test_ages_are_kept_as_fractions_of_years(attack, baseline):
     """Cast to whole years, an age three tenths of a year later is the same age."""
-    made = world(a_tenth)
+    made = world(an_eighth)
     people = made.target.covariates
     later, much_later = (
         made._replace(target=replace(made.target, covariates=replace(people, age=people.age + years)))
