@@ -44,7 +44,6 @@ def export_all(bench: Bench) -> None:
                 shadow_inside=bench.groups.shadows()[:, draw.judged],
                 scale=_spread_within_people(outside),
                 reference_names=[f"references-{k}" for k in bench.groups.references_of(cell.number)],
-                shadow_names=[f"shadows-{k}" for k in range(len(around))],
                 own_age=np.array([table.age for table in own]),
                 own_residual=np.array([table.error() for table in own]),
                 own_member=np.array([table.is_member() for table in own]),

@@ -14,7 +14,7 @@ from comparison.settings import LEVELS, Network
 from comparison.training import Bench, untrained
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import get_attack
-from privoxel.attacks.base import Attack, Knowledge, fewest_references, needs_one_shadow
+from privoxel.attacks.base import Attack, Knowledge, needs_one_shadow
 from privoxel.attacks.paper import ActivationAttack, EncoderAttack
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.cohort.base import Cohort
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
 class Asked(NamedTuple):
     """A score to compute: the attack, and the name under which it is kept.
 
-    ``without``: the reference or shadow that the attack has to do without, to see how much hangs on it.
+    ``without``: the reference that the attack has to do without, to see how much hangs on it.
     """
 
     name: str
@@ -84,7 +84,7 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
     for name in (*attacks.with_references, *(attacks.with_both if leaked else ())):
         yield from each_left_out(Asked(name, get_attack(name), "references"), bench)
     for name in attacks.with_shadows:
-        yield from each_left_out(Asked(name, get_attack(name), "shadows"), bench)
+        yield Asked(name, get_attack(name), "shadows")
     if not leaked:
         yield Asked("abs-error", Unfitted(), "shadow-free")
         transfers = [get_attack(name) for name in attacks.one_shadow]
@@ -95,11 +95,12 @@ def asked(bench: Bench, leaked: int) -> Iterator[Asked]:
 
 
 def each_left_out(one: Asked, bench: Bench) -> Iterator[Asked]:
-    """Yield the score, and those without each of the models that targets share."""
+    """Yield the score, and those without each reference, which targets share.
+
+    Shadows are shared as well; without one of them somebody would be inside a single one, too few to attack.
+    """
     yield one
-    if fewest_references(one.attack)[0] > 1:  # everyone is inside two shadows
-        return
-    for k in range(getattr(bench.settings.trainings, one.group)):
+    for k in range(bench.settings.trainings.references):
         yield one._replace(name=f"{one.name}{WITHOUT}{one.group}-{k}", without=k)
 
 
@@ -149,11 +150,10 @@ class Seen:
         rows = np.concatenate([self.bench.groups.pool, self.bench.groups.unseen])
         return self._models("references", rows, np.zeros((len(kept), len(rows))), kept)
 
-    def shadows(self, without: int | None = None) -> SignalTable:
+    def shadows(self) -> SignalTable:
         """Return the shadows on the pool."""
         inside = self.bench.groups.shadows()
-        kept = [k for k in range(len(inside)) if k != without]
-        return self._models("shadows", self.bench.groups.pool, inside[kept], kept)
+        return self._models("shadows", self.bench.groups.pool, inside, range(len(inside)))
 
     def own_people(self, reference: int) -> SignalTable:
         """Return a reference on the people outside the pool, half of whom trained it."""
@@ -177,7 +177,7 @@ class Seen:
         return opened(self._folder / name, self.level, self._cohort(rows).covariates, members)
 
     def _models(self, name: str, rows: IntArray, inside: FloatArray, kept: Sequence[int]) -> SignalTable:
-        values = predictions(self._folder / name, self.level)[kept]
+        values = predictions(self._folder / name, self.level)[list(kept)]
         models = tuple(f"{name}-{k}" for k in kept)
         return SignalTable(
             self._cohort(rows).covariates,
@@ -233,7 +233,7 @@ def _score_cell(
     leaked = table.select(draw.leaked) if cell.leaked else None
     fresh = {}
     for one in wanted:
-        if one.group == "references" and one.without not in (None, *bench.groups.references_of(cell.number)):
+        if one.without not in (None, *bench.groups.references_of(cell.number)):
             continue
         try:
             knowledge = _knowledge(one, leaked, seen, cell)
@@ -255,7 +255,7 @@ def _knowledge(one: Asked, leaked: SignalTable | None, seen: Seen, cell: Cell) -
     if needs_one_shadow(one.attack):
         return Knowledge(models=seen.one_shadow(one.group, cell.number))
     if one.group == "shadows":
-        return Knowledge(leaked=leaked, models=seen.shadows(one.without))
+        return Knowledge(leaked=leaked, models=seen.shadows())
     models, unseen = seen.references(cell.number, one.without), seen.unseen(cell.number)
     return Knowledge(leaked=leaked, models=models, population=unseen)
 

@@ -14,23 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-FROM_MODELS = {
-    "references": (
-        "art:references", "sacro:references", "sacro:lira-offline", "privacy-meter:", "privacy-guard:rmia",
-        "privacy-guard:lira-offline",
-    ),
-    "shadows": ("sacro:lira-online", "privacy-guard:lira-online"),
-}  # fmt: skip
-"""Attacks that read models and are the same whatever is leaked; they run once."""
-LEARNED = ("art:references", "sacro:references")
-"""Classifiers of thousands of people, which would take five times as long without each model as well."""
-OF_EACH = {
-    "references": (
-        "reference_residual", "reference_unseen_residual", "reference_names", "own_age", "own_residual",
-        "own_member",
-    ),
-    "shadows": ("shadow_residual", "shadow_inside", "shadow_names"),
-}  # fmt: skip
+FROM_REFERENCES = ("sacro:lira-offline", "privacy-meter:", "privacy-guard:rmia", "privacy-guard:lira-offline")
+FROM_MODELS = (
+    *FROM_REFERENCES, "art:references", "sacro:references", "sacro:lira-online", "privacy-guard:lira-online",
+)  # fmt: skip
+"""Attacks that read models and are the same whatever is leaked; they run once. The first also run without
+each reference: classifiers would take five times as long, and without a shadow some people are inside one."""
+OF_EACH_REFERENCE = ("reference_residual", "reference_unseen_residual")
 TOOLS = ("art_tool", "sacro_tool", "privacy_meter_tool", "privacy_guard_tool")
 
 
@@ -69,13 +59,12 @@ def main() -> None:
 
 
 def asked(name: str, given: dict, *, once: bool) -> Iterator[tuple[str, dict]]:
-    """Yield what an attack is run on: what is given, and unless it takes too long that without each model."""
-    kind = next((kind for kind, starts in FROM_MODELS.items() if name.startswith(starts)), None)
-    if kind is None or once:
+    """Yield what an attack is run on: what is given, and that without each reference where it is asked for."""
+    if once or not name.startswith(FROM_MODELS):
         yield name, given
-    if kind is not None and once and not name.startswith(LEARNED):
-        for k, model in enumerate(given[f"{kind[:-1]}_names"]):
-            rest = {part: np.delete(given[part], k, axis=0) for part in OF_EACH[kind]}
+    if once and name.startswith(FROM_REFERENCES):
+        for k, model in enumerate(given["reference_names"]):
+            rest = {part: np.delete(given[part], k, axis=0) for part in OF_EACH_REFERENCE}
             yield f"{name}~{model}", {**given, **rest}
 
 
