@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def asked(name: str, given: dict, *, once: bool) -> Iterator[tuple[str, dict]]:
-    """Yield what an attack is run on: what is given, and that without each reference where it is asked for."""
+    """Yield what an attack is run on: what is given, and where asked for that without each reference."""
     if once or not name.startswith(FROM_MODELS):
         yield name, given
     if once and name.startswith(FROM_REFERENCES):

@@ -11,7 +11,7 @@ from typing import final
 
 import numpy as np
 
-from privoxel.arrays import FloatArray, IntArray
+from privoxel.arrays import FloatArray
 from privoxel.attacks.base import (
     Knowledge,
     Scored,
@@ -20,10 +20,9 @@ from privoxel.attacks.base import (
     finite_signal,
     leaked_table,
 )
-from privoxel.attacks.classifiers import Settings, decisions
-from privoxel.attacks.folds import leaked_folds, out_of_fold
-from privoxel.attacks.thresholds import best_threshold
-from privoxel.executor import one_thread
+from privoxel.attacks.classifiers import Settings
+from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.leaked import scored_by_logistic
 from privoxel.signals.table import PREDICTION, PROJECTION, SignalTable
 
 
@@ -55,14 +54,7 @@ class ProjectedGradients:
         members, folds = leaked.is_member(), leaked_folds(leaked, rng)
         known, unknown = (self._features(table) for table in (leaked, target))
         settings = Settings(self.components, self.inverse_penalty)
-
-        def decide(fit: IntArray, rows: IntArray) -> FloatArray:
-            return decisions("logistic", known[fit], members[fit], known[rows], settings)
-
-        with one_thread():
-            held_out = out_of_fold(decide, folds)
-            scores = decisions("logistic", known, members, unknown, settings)
-        return Scored(scores, best_threshold(held_out, members))
+        return scored_by_logistic(known, members, folds, unknown, settings)
 
     def _features(self, table: SignalTable) -> FloatArray:
         signs = np.where(finite_errors(self, table) < 0.0, -1.0, 1.0)

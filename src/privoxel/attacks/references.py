@@ -14,11 +14,9 @@ import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks.base import Attack, Knowledge, Scored, ThreatModel, leaked_table
-from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.thresholds import MEDIAN_THRESHOLD, best_threshold
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, Membership, SignalTable
-
-MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
 
 
 class Compared(NamedTuple):

@@ -12,8 +12,8 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_errors, finite_signal, leaked_table
-from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_errors, finite_signal
+from privoxel.attacks.leaked import scored_by_statistic
 from privoxel.signals.table import AUGMENTED, PREDICTION, SignalTable
 
 
@@ -56,11 +56,7 @@ class StabilityAttack:
         Raises:
             SignalError: if a signal is missing or not finite.
         """
-        if target.missing(self.requires) or knowledge.leaked is not None:
-            leaked = leaked_table(self, target, knowledge)
-            return Scored(self._scores(target), best_threshold(self._scores(leaked), leaked.is_member()))
-        scores = self._scores(target)
-        return Scored(scores, float(np.median(scores)), ("threshold=median of the evaluated scans",))
+        return scored_by_statistic(self, target, knowledge, self._scores)
 
     def _scores(self, table: SignalTable) -> FloatArray:
         copies = finite_signal(self, table, self.signal).astype(np.float64)

@@ -11,8 +11,8 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_errors, finite_signal, leaked_table
-from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.base import Knowledge, Scored, ThreatModel, finite_errors, finite_signal
+from privoxel.attacks.leaked import scored_by_statistic
 from privoxel.errors import SignalError
 from privoxel.signals.table import PREDICTION, STATED_SD, SignalTable
 
@@ -40,12 +40,7 @@ class StatedLikelihood:
         Raises:
             SignalError: if a signal is missing or not finite, or a stated SD is not positive.
         """
-        if target.missing(self.requires) or knowledge.leaked is not None:
-            leaked = leaked_table(self, target, knowledge)
-            threshold = best_threshold(self._scores(leaked), leaked.is_member())
-            return Scored(self._scores(target), threshold)
-        scores = self._scores(target)
-        return Scored(scores, float(np.median(scores)), ("threshold=median of the evaluated scans",))
+        return scored_by_statistic(self, target, knowledge, self._scores)
 
     def _scores(self, table: SignalTable) -> FloatArray:
         spread = finite_signal(self, table, STATED_SD).astype(np.float64)

@@ -13,8 +13,8 @@ from typing import final
 import numpy as np
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks.base import Knowledge, Scored, ThreatModel, leaked_table
-from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.base import Knowledge, Scored, ThreatModel
+from privoxel.attacks.leaked import scored_by_statistic
 from privoxel.errors import SignalError
 from privoxel.signals.table import GRADIENT_NORMS, PREDICTION, SignalTable
 
@@ -54,13 +54,7 @@ class ThresholdAttack:
         Raises:
             SignalError: if the signal is missing or not finite.
         """
-        lacking = target.missing(self.requires)
-        if lacking or knowledge.leaked is not None:
-            leaked = leaked_table(self, target, knowledge)
-            threshold = best_threshold(self._finite(leaked), leaked.is_member())
-            return Scored(self._finite(target), threshold)
-        scores = self._finite(target)
-        return Scored(scores, float(np.median(scores)), ("threshold=median of the evaluated scans",))
+        return scored_by_statistic(self, target, knowledge, self._finite)
 
     def _finite(self, table: SignalTable) -> FloatArray:
         scores = self.statistic(table)

@@ -5,6 +5,9 @@ from numpy.typing import ArrayLike
 
 from privoxel.arrays import FloatArray, as_mask, as_vector
 
+MEDIAN_THRESHOLD = "threshold=median of the evaluated scans"
+"""What an attack notes that knows nobody's membership."""
+
 
 def best_threshold(scores: ArrayLike, members: ArrayLike) -> float:
     """Return the threshold with the best balanced accuracy; a score above it is called a member.

@@ -12,7 +12,7 @@ from typing import final
 
 import numpy as np
 
-from privoxel.arrays import FloatArray, IntArray
+from privoxel.arrays import FloatArray
 from privoxel.attacks.base import (
     Attack,
     Course,
@@ -22,11 +22,10 @@ from privoxel.attacks.base import (
     finite_errors,
     leaked_table,
 )
-from privoxel.attacks.classifiers import Settings, decisions
-from privoxel.attacks.folds import leaked_folds, out_of_fold
-from privoxel.attacks.thresholds import best_threshold
+from privoxel.attacks.classifiers import Settings
+from privoxel.attacks.folds import leaked_folds
+from privoxel.attacks.leaked import scored_by_logistic, scored_by_statistic
 from privoxel.errors import SignalError
-from privoxel.executor import one_thread
 from privoxel.signals.table import PREDICTION, SignalTable
 
 SMALL_ERROR = 0.1
@@ -89,14 +88,9 @@ class TrajectoryStatistic:
         Raises:
             SignalError: if a signal or a second snapshot is missing, or a value is not finite.
         """
-        if target.missing(self.requires) or knowledge.leaked is not None:
-            leaked = leaked_table(self, target, knowledge)
-            return Scored(self._scores(target), best_threshold(self._scores(leaked), leaked.is_member()))
-        scores = self._scores(target)
-        return Scored(scores, float(np.median(scores)), ("threshold=median of the evaluated scans",))
-
-    def _scores(self, table: SignalTable) -> FloatArray:
-        return self.statistic(absolute_errors(self, table))
+        return scored_by_statistic(
+            self, target, knowledge, lambda table: self.statistic(absolute_errors(self, table))
+        )
 
 
 @final
@@ -126,14 +120,7 @@ class TrajectoryClassifier:
         members, folds = leaked.is_member(), leaked_folds(leaked, rng)
         known, unknown = (np.log(absolute_errors(self, t) + SMALL_ERROR).T for t in (leaked, target))
         settings = Settings(self.components, self.inverse_penalty)
-
-        def decide(fit: IntArray, rows: IntArray) -> FloatArray:
-            return decisions("logistic", known[fit], members[fit], known[rows], settings)
-
-        with one_thread():
-            held_out = out_of_fold(decide, folds)
-            scores = decisions("logistic", known, members, unknown, settings)
-        return Scored(scores, best_threshold(held_out, members))
+        return scored_by_logistic(known, members, folds, unknown, settings)
 
 
 ATTACKS: tuple[Attack, ...] = (
