@@ -50,8 +50,11 @@ TYPER_INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 
 LIST_NOTE = (
-    'Signals in brackets are read where the model has them. Attacks "by name" are not among names = ["all"].'
+    "Signals in brackets are read where the model has them. Attacks that need to be named are not among "
+    'names = ["all"].'
 )
+TABLE_WIDTH = 130
+"""Columns of a terminal below which attacks are listed in paragraphs, a table being all folds."""
 
 app = typer.Typer(
     name="privoxel",
@@ -182,33 +185,48 @@ def report(
 def attacks_list(as_json: AsJson = False) -> None:
     """List the attacks: what each sees, what it needs, where it comes from."""
     from rich.console import Console
+    from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
     from privoxel.attacks import ATTACKS, CONTROLS, WHEN_NAMED, WITH_STATED_SD
-    from privoxel.attacks.base import optional_signals
-    from privoxel.attacks.needs import needs_of
 
     everyone = (ATTACKS, WHEN_NAMED, WITH_STATED_SD, CONTROLS)
     attacks = [attack for some in everyone for attack in some.values()]
     if as_json:
         typer.echo(json.dumps([_attack_record(attack) for attack in attacks], indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for heading in ("adversary", "reads", "needs", "source"):
-        table.add_column(heading, overflow="fold")
-    for attack in attacks:
-        optional = [f"({signal})" for signal in sorted(optional_signals(attack))]
-        table.add_row(
-            attack.name,
-            str(attack.threat_model),
-            ", ".join((*sorted(attack.requires), *optional)),
-            ", ".join((*needs_of(attack), *(["by name"] if attack.name in WHEN_NAMED else []))),
-            attack.source,
-        )
+    rows = [_attack_row(attack) for attack in attacks]
     console = Console()
-    console.print(table)
+    if console.width < TABLE_WIDTH:
+        for name, adversary, reads, needs, source in rows:
+            console.print(name, style="bold", highlight=False)
+            for line in (f"{adversary}; needs {needs or 'nothing more'}", f"reads {reads}", source):
+                console.print(Padding(escape(line), (0, 0, 0, 2)), highlight=False)
+    else:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("name", no_wrap=True)
+        for heading in ("adversary", "reads", "needs", "source"):
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
     console.print(LIST_NOTE, markup=False)
+
+
+def _attack_row(attack: "Attack") -> tuple[str, str, str, str, str]:
+    from privoxel.attacks import WHEN_NAMED
+    from privoxel.attacks.base import optional_signals
+    from privoxel.attacks.needs import needs_of
+
+    optional = [f"({signal})" for signal in sorted(optional_signals(attack))]
+    return (
+        attack.name,
+        str(attack.threat_model),
+        ", ".join((*sorted(attack.requires), *optional)) or "nothing",
+        ", ".join((*needs_of(attack), *(["to be named"] if attack.name in WHEN_NAMED else []))),
+        attack.source,
+    )
 
 
 def _attack_record(attack: "Attack") -> dict[str, Any]:

@@ -97,7 +97,7 @@ def text_of(page: str) -> str:
 @pytest.mark.parametrize(
     ("epsilon", "said"),
     [
-        (None, "no evidence of privacy, only of an attack"),
+        (None, "This bound shows nothing: ε is at least 0"),
         ((0.4, None), "more privacy than ε = 0.40 (at δ = 1e-06), with 95 % confidence"),
         ((0.4, None), "No upper bound is known"),
         ((0.4, 2.0), "Its accountant promises that it is at most 2.00"),

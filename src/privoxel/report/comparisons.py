@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from privoxel.evaluation.results import Metric, PairedComparison, Results, Spread
 from privoxel.report.groups import Group
-from privoxel.report.tables import DASH, Cell
+from privoxel.report.tables import DASH, Cell, signed
 
 READINGS = {
     "superior": "better",
@@ -56,8 +56,8 @@ def _difference(metric: Metric) -> Cell:
     if metric.value is None:
         return Cell(DASH)
     if metric.low is None or metric.high is None:
-        return Cell(f"{metric.value:+.3f}")
-    return Cell(f"{metric.value:+.3f}", f"{metric.low:+.3f} to {metric.high:+.3f}")
+        return Cell(signed(metric.value, 3))
+    return Cell(signed(metric.value, 3), f"{signed(metric.low, 3)} to {signed(metric.high, 3)}")
 
 
 def _reading(one: PairedComparison) -> str:

@@ -54,8 +54,8 @@ def _sentence(loss: PrivacyLoss) -> str:
     at = f"(at δ = {loss.delta:g})"
     if loss.lower <= 0.0:
         shown = (
-            f"The attack shows no privacy loss: its lower bound on ε is 0 {at}. That is no evidence of "
-            "privacy, only of an attack, or a number of people, that shows nothing."
+            f"This bound shows nothing: ε is at least 0 {at}. It needs more people or a stronger attack than "
+            "the verdict does, so that a leak may well be shown above, and is no evidence of privacy."
         )
     else:
         shown = (

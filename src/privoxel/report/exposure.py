@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from privoxel.evaluation.results import PRECISION, Driver, GroupLine, Metric, Results, RiskSummary, Target
 from privoxel.report.figures import Key, Picture
 from privoxel.report.svg import INK, MEMBER, RULE, new_axes, to_svg
-from privoxel.report.tables import DASH, Cell, Footnotes, metric_cell
+from privoxel.report.tables import DASH, Cell, Footnotes, metric_cell, signed
 
 MOST_GROUPS = 10
 """Groups shown at once; the others are folded away."""
@@ -136,17 +136,11 @@ def _driver(driver: Driver, footnotes: Footnotes) -> DriverRow:
         return DriverRow(driver.title, driver.measure, cell, "", driver.participants)
     scale, digits, unit = (1, 2, "") if driver.measure == "rank correlation" else (100, 0, " points")
     value, low, high = (
-        None if end is None else _signed(scale * end, digits)
+        None if end is None else signed(scale * end, digits)
         for end in (estimate.value, estimate.low, estimate.high)
     )
     cell = Cell(f"{value}{unit}", "" if low is None or high is None else f"{low} to {high}")
     return DriverRow(driver.title, driver.measure, cell, _reading(driver), driver.participants)
-
-
-def _signed(value: float, digits: int) -> str:
-    """Return a number with its sign, zero without one."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def _reading(driver: Driver) -> str:

@@ -240,3 +240,9 @@ def _plain(value: str | float | None) -> str:
     if isinstance(value, str):
         return " ".join(value.split())
     return repr(value)
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign, zero without one."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
