@@ -314,6 +314,17 @@ def test_how_much_survives_with_a_second_session_that_trained_nothing(tmp_path):
     assert set(scores["session"]) == {"a"}
 
 
+def test_reference_columns_serve_on_the_other_sessions_too(tmp_path):
+    header, *lines = two_sessions(tmp_path / "two.tsv").read_text().splitlines()
+    rng = np.random.default_rng(2)
+    answers = (f"{float(line.split()[1]) + rng.normal(0, 4):.3f}" for line in lines)
+    told = ["\t".join(pair) for pair in zip(lines, answers, strict=True)]
+    table = write_lines(tmp_path / "told.tsv", told, header=(*header.split(), "reference_1"))
+    options = PredictionAudit(primary="rmia", attacks=("rmia",), train_sessions=1)
+    (target,) = audit_predictions(table, tmp_path / "run", options).results.targets
+    assert [other.name for other in target.other_scans] == ["rmia"]
+
+
 def test_second_sessions_that_nobody_has_are_missed(tmp_path):
     table = two_sessions(tmp_path / "two.tsv", people=20, last=1)
     with pytest.raises(ConfigError, match="more than 1 sessions, got 1 and 1"):

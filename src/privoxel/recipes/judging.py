@@ -216,9 +216,6 @@ def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Eval
     names = {settings.primary, *settings.other_scans}
     chosen = [attack for attack in scene.ready if attack.name in names]
     draws = _same_people(scene.draws, scene.observed.table, scene.others)
-    models_for: Callable[[Attack], SignalTable | None] = _nobody
-    if scene.shadows is not None:
-        models_for = scene.shadows.on(workplace.config.split.train_sessions, trained=False).models_for
     try:
         seen = _views(scene)
         found = run_attacks(
@@ -226,7 +223,7 @@ def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Eval
             scene.others,
             draws,
             crew=scene.crew,
-            models_for=models_for,
+            models_for=_models_for(scene, workplace, trained=False),
             population=scene.other_population,
             seen_by=seen,
         )
@@ -247,10 +244,7 @@ def _attack_canaries(scene: _Scene, workplace: Workplace) -> Mapping[str, Evalua
     def view(table: SignalTable | None) -> SignalTable | None:
         return None if table is None else seen(attack, table)
 
-    models = None
-    if scene.shadows is not None:
-        sessions = workplace.config.split.train_sessions
-        models = scene.shadows.on(sessions, trained=True).models_for(attack)
+    models = _models_for(scene, workplace, trained=True)(attack)
     knowledge = Knowledge(view(scene.observed.table), view(models), view(scene.observed.population))
     return attack_canaries(attack, seen(attack, canaries), knowledge, scene.crew)
 
@@ -270,13 +264,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     observed, settings, table = scene.observed, workplace.config.attacks, scene.observed.table
     streams, draws, crew, ready = scene.crew.streams, scene.draws, scene.crew, scene.ready
     shadows = scene.shadows
-
-    def brought(_: Attack) -> SignalTable | None:
-        return observed.references
-
-    models_for: Callable[[Attack], SignalTable | None] = brought
-    if shadows is not None:
-        models_for = shadows.on(workplace.config.split.train_sessions, trained=True).models_for
+    models_for = _models_for(scene, workplace, trained=True)
     seen = _views(scene)
     population = observed.population
     attacked = run_attacks(
@@ -307,8 +295,13 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     return attacked, controls
 
 
-def _nobody(attack: Attack) -> None:  # noqa: ARG001 - no attack of such a run reads reference models
-    return None
+def _models_for(
+    scene: _Scene, workplace: Workplace, *, trained: bool
+) -> Callable[[Attack], SignalTable | None]:
+    """Return what gives an attack its reference models: shadows on those sessions, or what came along."""
+    if scene.shadows is None:
+        return lambda _: scene.observed.references
+    return scene.shadows.on(workplace.config.split.train_sessions, trained=trained).models_for
 
 
 def _with_fidelity(
