@@ -108,6 +108,12 @@ Stability = Annotated[
     bool,
     typer.Option("--stability", help="Ask about moved copies of each scan too.", rich_help_panel=MODEL),
 ]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint", help="Earlier weights of a network; repeat, oldest first.", rich_help_panel=MODEL
+    ),
+]
 BlackBox = Annotated[
     bool, typer.Option("--black-box", help="Do not look inside: ask a function.", rich_help_panel=MODEL)
 ]
@@ -170,6 +176,7 @@ def audit_command(
     target: Target = None,
     features: Features = None,
     weights: Weights = None,
+    checkpoint: Checkpoints = None,
     black_box: BlackBox = False,
     stability: Stability = False,
     trust_pickle: TrustPickle = False,
@@ -243,6 +250,7 @@ def audit_command(
         black_box=black_box,
         trust_pickle=trust_pickle,
         weights=weights,
+        checkpoints=tuple(checkpoint or ()),
         members_only=members_only,
     )
     folder = output or fresh_folder()

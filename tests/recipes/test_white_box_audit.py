@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from privoxel.attacks.base import ThreatModel
@@ -123,6 +124,46 @@ def test_copies_and_projections_are_made_for_the_attacks_that_read_them(trained,
     assert stored[0, 0, row, 0] == pytest.approx(slow, rel=1e-4)
     with pytest.raises(ConfigError, match="needs attacks that work on it, got stability"):
         audit(box, COHORT, members=MEMBERS, output=tmp_path / "2", options=options)
+
+
+def test_checkpoints_bring_the_attacks_along_the_training(tmp_path):
+    early, late = overfitted(memoriser(), steps=3), overfitted(memoriser(), steps=120)
+    torch.save(early.state_dict(), tmp_path / "early.pt")
+    names = ("abs-error", "trajectory", "trajectory-fall", "movement-alignment")
+    options = BroughtAudit(attacks=names, primary="trajectory-fall", runtime=Runtime(threads=1))
+    given = {"members": MEMBERS, "options": options, "checkpoints": [tmp_path / "early.pt"]}
+    done = audit(late, COHORT, output=tmp_path / "run", **given)
+    (target,) = done.results.targets
+    aucs = {attack.name: attack.metrics["auc"].value for attack in target.attacks}
+    assert set(aucs) == set(names)
+    kept = np.load(tmp_path / "run" / "signals" / "Memoriser" / "kept" / "prediction.npy")
+    with torch.no_grad():
+        slow = [net(torch.from_numpy(COHORT.batch(range(40)))).flatten().numpy() for net in (early, late)]
+    np.testing.assert_allclose(kept[0], slow, rtol=1e-4)
+    before, after = np.abs(np.stack(slow) - COHORT.covariates.age)
+    of_all = roc_auc_score(np.arange(40) < 20, before - after)
+    assert of_all > 0.6
+    assert aucs["trajectory-fall"] == pytest.approx(of_all, abs=0.1)  # means over those each attacker judges
+    with pytest.raises(ConfigError, match="--checkpoint needs a network to look into"):
+        audit(late, COHORT, output=tmp_path / "2", black_box=True, **given)
+    with pytest.raises(
+        ConfigError, match="that work on it, got movement-alignment, trajectory, trajectory-fall"
+    ):
+        audit(late, COHORT, output=tmp_path / "3", **(given | {"checkpoints": []}))
+
+
+def test_a_checkpoint_of_another_network_is_named(trained, tmp_path):
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "other.pt")
+    options = BroughtAudit(attacks=("trajectory",), primary="trajectory", runtime=Runtime(threads=1))
+    with pytest.raises(ModelProblemsError, match=r"other.pt needs the \d+ tensors of Memoriser, got others"):
+        audit(
+            trained,
+            COHORT,
+            members=MEMBERS,
+            output=tmp_path / "run",
+            options=options,
+            checkpoints=[tmp_path / "other.pt"],
+        )
 
 
 def observed(box, tmp_path, **settings):

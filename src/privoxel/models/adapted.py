@@ -18,7 +18,8 @@ kept for every scan; the last convolution is then the last one that is small eno
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, final
 
@@ -106,6 +107,11 @@ class AdaptedModel(nn.Module):
         self.head = box.head
         self.located = located or Located()
         self.box = box
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AdaptedModel":
+        """Return the same around a copy of the network, whose weights can then change."""
+        box = replace(self.box, net=deepcopy(self.net, memo))
+        return AdaptedModel(box, self.located).train(self.training)
 
     @property
     def layers(self) -> tuple[str, ...]:

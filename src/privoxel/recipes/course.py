@@ -27,16 +27,22 @@ from privoxel.signals.movement import Intervals, extract_movement
 from privoxel.signals.table import AUGMENTED, PREDICTION, PROJECTION, STEP, LazyArray, SignalTable
 
 
-def with_courses(observed: Observed, attacks: Sequence[Attack], workplace: Workplace) -> Observed:
-    """Return ``observed`` with everything that ``attacks`` read besides scans and last weights."""
-    if observed.model is None or not (copies_for(attacks) or _read(attacks)):
+def with_courses(
+    observed: Observed, attacks: Sequence[Attack], workplace: Workplace, *, network: Model | None = None
+) -> Observed:
+    """Return ``observed`` with everything that ``attacks`` read besides scans and last weights.
+
+    ``network`` is the model behind it where that is not one of privoxel's own.
+    """
+    own = network or observed.model
+    if own is None or not (copies_for(attacks) or reads_course(attacks)):
         return observed
-    model = deepcopy(observed.model)  # its weights change here
+    model = deepcopy(own)  # its weights change here
     table = with_copies(observed.table, model, attacks, observed.plan.name, workplace)
     courses: dict[Course, SignalTable] = {}
-    if Course.KEPT in _read(attacks):
+    if Course.KEPT in reads_course(attacks):
         courses[Course.KEPT] = _over_snapshots(observed, model, workplace)
-    if Course.INTERVALS in _read(attacks):
+    if Course.INTERVALS in reads_course(attacks):
         courses[Course.INTERVALS] = _over_intervals(observed, model, attacks, workplace)
     return observed._replace(table=table, courses=courses)
 
@@ -91,7 +97,7 @@ def course_faults(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig
             f"Attacks along the training ({', '.join(along_it)}) need at least 2 snapshots of {plan.name}, "
             "got 1. Set [training] snapshot_every below the number of epochs."
         )
-    of_steps = [attack.name for attack in attacks if _needs(attack, STEP)]
+    of_steps = [attack.name for attack in attacks if needs(attack, STEP)]
     if of_steps and not _is_plain_sgd(config):
         faults.append(
             f"Attack {', '.join(of_steps)} needs movements that are mean gradients, got those of another "
@@ -103,7 +109,7 @@ def course_faults(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig
 
 def course_bytes(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig, tensors: int) -> int:
     """Return the bytes on disk that the further signals of one scan take; ``tensors`` are the model's."""
-    snapshots, read = _snapshots_of(plan, config), _read(attacks)
+    snapshots, read = _snapshots_of(plan, config), reads_course(attacks)
     size = 4 * len(STEPS) * len(copies_for(attacks))
     size += 4 * snapshots * (Course.KEPT in read)
     if Course.INTERVALS in read:
@@ -112,7 +118,8 @@ def course_bytes(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig,
     return size
 
 
-def _read(attacks: Sequence[Attack]) -> set[Course]:
+def reads_course(attacks: Sequence[Attack]) -> set[Course]:
+    """Return which courses of the training ``attacks`` read."""
     return {course_of(attack) for attack in attacks} - {Course.LAST}
 
 
@@ -134,7 +141,7 @@ def _over_intervals(
     folder, step = _place(observed.plan.name, "intervals", workplace)
     cohort, settings = _cohort_of(observed.table, workplace), workplace.config.signals
     if not workplace.folder.done(step):
-        factors = gradients_per_move(observed, workplace) if any(_needs(a, STEP) for a in attacks) else ()
+        factors = gradients_per_move(observed, workplace) if any(needs(a, STEP) for a in attacks) else ()
         asked = Intervals(
             _projection(attacks), factors, settings.batch_size, workplace.runtime, settings.memory_bytes
         )
@@ -180,7 +187,8 @@ def _cohort_of(table: SignalTable, workplace: Workplace) -> Cohort:
     return workplace.cohort.select([row_of[scan] for scan in table.scans])
 
 
-def _needs(attack: Attack, kind: str) -> bool:
+def needs(attack: Attack, kind: str) -> bool:
+    """Return whether ``attack`` requires a signal of ``kind``, such as ``step:``."""
     return any(signal.startswith(kind) for signal in attack.requires)
 
 

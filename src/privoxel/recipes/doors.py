@@ -29,6 +29,7 @@ from privoxel.recipes.given import (
     name_of,
     open_predictor,
     refuse_beside_predictions,
+    refuse_checkpoints,
     refuse_copies,
     refuse_packed,
 )
@@ -40,6 +41,7 @@ from privoxel.recipes.tabular import FeatureReader, brought_tabular
 
 if TYPE_CHECKING:
     from privoxel.models.adapted import WhiteBox
+    from privoxel.recipes.checkpoints import Deeper
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ def open_door(given: Given, options: BroughtAudit) -> Brought:
         )
     if is_white_box(given):
         return _white_box_door(given, options, name)
+    refuse_checkpoints(given, name)
     if given.weights is not None:
         raise ConfigError(
             f"--weights needs a network to look into (package.module:factory, or a bundle), got {name}. "
@@ -132,8 +135,14 @@ def _white_box_door(given: Given, options: BroughtAudit, name: str) -> Brought:
         name,
         signals=options.signals,
         runtime=options.runtime,
-        stability=given.stability,
+        deeper=_deeper(given),
     )
+
+
+def _deeper(given: Given) -> "Deeper":
+    from privoxel.recipes.checkpoints import Deeper  # noqa: PLC0415 - imports torch
+
+    return Deeper(given.stability, given.checkpoints, given.trust_pickle)
 
 
 def open_box(given: Given, grid: Grid) -> "WhiteBox":
@@ -200,6 +209,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
     normalise: Normalise = "all",
     root: str | Path | None = None,
     stability: bool = False,
+    checkpoints: Sequence[str | Path] = (),
     black_box: bool = False,
     trust_pickle: bool = False,
 ) -> Outcome:
@@ -225,6 +235,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
         root: a further folder in which the paths of a cohort's table may lie.
         stability: ask about moved copies of each scan too; a network that is looked into, about turned and
             noisy ones as well.
+        checkpoints: files of earlier weights of a network that is looked into, oldest first.
         black_box: do not look inside a network, only ask it.
         trust_pickle: load a pickle, which can run any code: of files that you made yourself.
 
@@ -244,6 +255,7 @@ def audit(  # noqa: PLR0913 - the face of the package: each option by its own na
         target=target,
         features=(features,) if isinstance(features, str) else tuple(features),
         stability=stability,
+        checkpoints=tuple(Path(place) for place in checkpoints),
         black_box=black_box,
         trust_pickle=trust_pickle,
         weights=None if weights is None else Path(weights),
@@ -314,7 +326,7 @@ def _brought_network(
         title,
         signals=options.signals,
         runtime=options.runtime,
-        stability=given.stability,
+        deeper=_deeper(given),
     )
 
 
@@ -325,6 +337,7 @@ def _brought_model(
 
     What is wrong with the cohort is judged once it is known who is a member.
     """
+    refuse_checkpoints(given, title)
     predictor = open_predictor(given) if given.model else _predictor_of(model, title, given.target)
     reader = FeatureReader(predictor, title, given.features)
     found = cohort

@@ -29,9 +29,9 @@ class Given:
     ``root``: a further folder in which a table's paths may lie. ``resolution``: edge of the voxels of the
     model's grid, mm; None where the model states its input, else 2. ``normalise``: voxels of the z-score.
     ``target``: which of several outputs is the age. ``features``: columns that a tabular model reads.
-    ``stability``: ask about moved copies too. ``black_box``: do not look inside. ``trust_pickle``: load a
-    pickle, which can run any code. ``weights``: of a network that is looked into. ``members_only``: there are
-    no non-members.
+    ``stability``: ask about moved copies too. ``checkpoints``: earlier weights of a network that is looked
+    into, oldest first. ``black_box``: do not look inside. ``trust_pickle``: load a pickle, which can run any
+    code. ``weights``: of a network that is looked into. ``members_only``: there are no non-members.
     """
 
     model: str
@@ -44,6 +44,7 @@ class Given:
     target: int | None = None
     features: tuple[str, ...] = ()
     stability: bool = False
+    checkpoints: tuple[Path, ...] = ()
     black_box: bool = False
     trust_pickle: bool = False
     weights: Path | None = None
@@ -75,12 +76,22 @@ def refuse_beside_predictions(given: Given) -> None:
         "--weights": given.weights,
         "--features": given.features,
         "--stability": given.stability,
+        "--checkpoint": given.checkpoints,
     }
     idle = [option for option, value in named.items() if value]
     if idle:
         raise ConfigError(
             f"A table of predictions says by itself who there is and what the model said, got "
             f"{', '.join(idle)}. Drop that, or give the model instead of the table."
+        )
+
+
+def refuse_checkpoints(given: Given, name: str) -> None:
+    """Raise ``ConfigError`` for earlier weights of what is asked and not looked into."""
+    if given.checkpoints:
+        raise ConfigError(
+            f"--checkpoint needs a network to look into (package.module:factory, or a bundle), got {name}. "
+            "Drop it, or give the network."
         )
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks import ATTACKS, ON_COPIES, WITH_STATED_SD, projected
+from privoxel.attacks import ATTACKS, ON_COPIES, ON_TRAINING, WITH_STATED_SD, projected
 from privoxel.attacks.base import Attack, ThreatModel, needs_models
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.memberships import Grouped
@@ -32,7 +32,8 @@ from privoxel.models.several import Several, needed_columns, stated_spread
 from privoxel.models.validation import find_problems
 from privoxel.models.weights import load_into, read_weights
 from privoxel.recipes.brought import Brought
-from privoxel.recipes.course import with_copies
+from privoxel.recipes.checkpoints import Deeper, as_snapshots
+from privoxel.recipes.course import needs, reads_course, with_courses
 from privoxel.recipes.further_targets import missing_notes, target_problems
 from privoxel.recipes.queried import states_of
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
@@ -44,6 +45,7 @@ from privoxel.signals.table import (
     PREDICTION,
     PROJECTION,
     STATED_SD,
+    STEP,
     SignalTable,
 )
 from privoxel.signals.truths import true_values
@@ -75,7 +77,7 @@ def brought_white_box(
     *,
     signals: SignalConfig,
     runtime: Runtime,
-    stability: bool = False,
+    deeper: Deeper | None = None,
 ) -> Brought:
     """Return what a network with its weights gives an audit.
 
@@ -85,7 +87,7 @@ def brought_white_box(
         name: how files and report call the model.
         signals: what is extracted besides what the attacks read; ``gradient:NAME`` names a further layer.
         runtime: where it is computed.
-        stability: run the attacks on moved, turned and noisy copies of the scans too.
+        deeper: what else is looked at: copies of the scans, earlier weights.
 
     Raises:
         ModelProblemsError: listing everything that keeps the network from being audited.
@@ -94,13 +96,15 @@ def brought_white_box(
     box = replace(box, layers=(*box.layers, *further))
     columns = needed_columns(box.head)
     model = checked_model(box, grouped.cohort, runtime, known=target_problems(grouped, columns))
-    attacks = {**white_box_attacks(model), **(ON_COPIES if stability else {})}
+    deeper = deeper or Deeper()
+    attacks = {**white_box_attacks(model), **_deeper_attacks(deeper)}
     places = model.located
 
     def observe(plan: TargetPlan, wanted: Sequence[Attack], workplace: Workplace) -> Observed:
         observed = observe_model(model, plan, workplace, wanted)
-        table = with_copies(observed.table, model, wanted, plan.name, workplace)
-        return observed._replace(table=table)
+        if reads_course(wanted):
+            observed = observed._replace(snapshots=as_snapshots(model, deeper, plan.name, workplace))
+        return with_courses(observed, wanted, workplace, network=model)
 
     logger.info("Layers: %s", ", ".join(f"{role} = {name}" for role, name in places.described.items()))
     return Brought(
@@ -114,7 +118,7 @@ def brought_white_box(
         primary=PRIMARY,
         facts={
             "network": type(box.net).__name__,
-            **({"stability": True} if stability else {}),
+            **deeper.facts,
             "parameters": sum(parameter.numel() for parameter in box.net.parameters()),
             "weights": weights_digest(box.net),
             "head": described_head(box.head),
@@ -122,6 +126,12 @@ def brought_white_box(
         },
         notes=(*grouped.notes, *missing_notes(grouped, columns)),
     )
+
+
+def _deeper_attacks(deeper: Deeper) -> dict[str, Attack]:
+    """Return the attacks on what else is looked at; none on steps of SGD, of which nobody told the size."""
+    along = {name: attack for name, attack in ON_TRAINING.items() if not needs(attack, STEP)}
+    return {**(ON_COPIES if deeper.stability else {}), **(along if deeper.checkpoints else {})}
 
 
 def open_network(
