@@ -116,6 +116,7 @@ def test_published_values_stand_beside_the_measured_ones(results):
 def test_the_table_holds_every_estimate(finished, results):
     table = pd.read_csv(finished / "results.tsv", sep="\t")
     rows = sum(len(a.metrics) for t in results.targets for a in (*t.attacks, *t.controls))
+    rows += sum(len(loss.bounds) for t in results.targets for loss in t.epsilon)
     assert len(table) == rows
 
 

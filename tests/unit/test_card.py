@@ -91,6 +91,17 @@ def test_models_with_one_guarantee_share_a_line_and_an_infinite_epsilon_is_null(
     assert len(lines) == 2
 
 
+def test_a_card_says_what_the_attack_shows_of_epsilon_and_is_silent_where_it_shows_nothing():
+    card = privacy_card(fabricated_run(Fabrication(epsilon=(0.42, None)))[0])
+    (shown,) = card.subjects[0].epsilon_shown
+    assert (shown.on, shown.epsilon) == ("participants", 0.42)
+    (line,) = [line for line in card_markdown(card).splitlines() if "more privacy than" in line]
+    assert line.startswith(f"- The training of {card.subjects[0].name} loses more privacy than ε = 0.42 at δ")
+    nothing = privacy_card(fabricated_run(Fabrication())[0])
+    assert nothing.subjects[0].epsilon_shown[0].epsilon == 0.0
+    assert "more privacy than" not in card_markdown(nothing)
+
+
 def test_what_a_card_says_of_people_is_said_of_groups_that_hide_them():
     """No count below the smallest group, no age but that of a band, nobody's name, not even a rare site's."""
     results = fabricated_run(Fabrication())[0]

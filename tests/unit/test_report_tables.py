@@ -22,9 +22,22 @@ RESULTS, _ = fabricated_run(Fabrication(targets=2, attacks=ATTACKS[:3], per_clas
 def test_the_table_has_one_row_per_target_attack_and_metric():
     table = pd.read_csv(io.StringIO(results_tsv(RESULTS)), sep="\t")
     assert tuple(table.columns) == COLUMNS
-    assert len(table) == 2 * (3 + len(CONTROLS)) * len(METRICS)
-    assert set(table["kind"]) == {"attack", "control"}
-    assert not table.duplicated(["target", "kind", "name", "metric"]).any()
+    bounds = [bound for target in RESULTS.targets for loss in target.epsilon for bound in loss.bounds]
+    assert len(table) == 2 * (3 + len(CONTROLS)) * len(METRICS) + len(bounds)
+    assert set(table["kind"]) == {"attack", "control", "epsilon"}
+    assert not table.duplicated(["target", "kind", "name", "metric", "method"]).any()
+
+
+def test_bounds_on_epsilon_stand_between_what_is_shown_and_what_is_allowed():
+    results = fabricated_run(Fabrication(epsilon=(0.42, 8.0)))[0]
+    table = pd.read_csv(io.StringIO(results_tsv(results)), sep="\t", keep_default_na=False)
+    rows = table[table["kind"] == "epsilon"]
+    (loss,) = results.targets[0].epsilon
+    assert rows["low"].astype(float).tolist() == [bound.epsilon for bound in loss.bounds]
+    assert set(rows["high"].astype(float)) == {8.0}
+    assert set(rows["value"]) == {"n/a"}
+    assert rows["reason"].tolist() == [bound.assumption for bound in loss.bounds]
+    assert set(rows["name"]) == {loss.attack}
 
 
 def test_numbers_come_back_from_the_table_unchanged():
@@ -43,14 +56,14 @@ def test_numbers_come_back_from_the_table_unchanged():
 
 def test_what_is_missing_is_not_available_and_says_why():
     table = pd.read_csv(io.StringIO(results_tsv(RESULTS)), sep="\t", keep_default_na=False)
-    missing = table[table["value"] == "n/a"]
+    missing = table[(table["value"] == "n/a") & (table["kind"] != "epsilon")]
     assert set(missing["metric"]) == {"tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"}
     assert missing["reason"].str.contains("needs at least").all()
 
 
 def test_tabs_and_quotes_in_names_do_not_break_the_table():
     attack = RESULTS.targets[0].attacks[0].model_copy(update={"threat_model": 'a\tb\n"c"'})
-    target = RESULTS.targets[0].model_copy(update={"attacks": [attack], "controls": []})
+    target = RESULTS.targets[0].model_copy(update={"attacks": [attack], "controls": [], "epsilon": []})
     text = results_tsv(RESULTS.model_copy(update={"targets": [target]}))
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
     assert len(rows) == len(METRICS)

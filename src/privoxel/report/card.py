@@ -13,11 +13,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from privoxel.evaluation.results import AttackResult, GroupLine, Metric, Results, RiskSummary, Target
+from privoxel.evaluation.results import (
+    AttackResult,
+    GroupLine,
+    Metric,
+    PrivacyLoss,
+    Results,
+    RiskSummary,
+    Target,
+)
 from privoxel.evaluation.verdict import DISCLAIMER
 from privoxel.report.wording import group_name, limits
 
-CARD_VERSION = "1.2"
+CARD_VERSION = "1.3"
 SPENT = "privacy_"
 """What the names of facts about a private training begin with in a design."""
 PUBLISHED = ("auc", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
@@ -63,6 +71,18 @@ class Privacy(Part):
     noise: str = Field(description="where the noise comes from, in a sentence")
 
 
+class ShownLoss(Part):
+    """What the primary attack shows of ε, without any word of an accountant; 0 where it shows nothing."""
+
+    on: Literal["participants", "canaries"]
+    epsilon: float = Field(
+        description="lower bound; 95 % sure of all bounds of the audit together, never evidence of privacy"
+    )
+    delta: float
+    members: int
+    non_members: int
+
+
 class Subject(Part):
     """One audited model under one membership design; errors in years."""
 
@@ -82,6 +102,7 @@ class Subject(Part):
         None,
         description="null for a model that was not trained with differential privacy, or not by privoxel",
     )
+    epsilon_shown: list[ShownLoss] = Field([], description="empty where too few people were judged for it")
 
 
 class Group(Part):
@@ -167,6 +188,17 @@ def _subject(target: Target, primary: str) -> Subject:
         primary_attack={name: interval for name, interval in found.items() if interval is not None},
         covariates_only_auc=None if control is None else _interval(control.metrics.get("auc")),
         privacy=_privacy(target.design.get("defence", {})),
+        epsilon_shown=[_shown(loss) for loss in target.epsilon],
+    )
+
+
+def _shown(loss: PrivacyLoss) -> ShownLoss:
+    return ShownLoss(
+        on=loss.on,
+        epsilon=loss.lower,
+        delta=loss.delta,
+        members=loss.n_members,
+        non_members=loss.n_non_members,
     )
 
 
@@ -232,6 +264,7 @@ def card_markdown(card: PrivacyCard) -> str:
         "",
         *(f"- {reason}" for reason in card.reasons),
         *_private_lines(card.subjects),
+        *_shown_lines(card.subjects),
         *(line for exposure in card.exposure for line in _exposure_lines(exposure)),
         f"- Tolerated AUC: {card.tolerated_auc:g}. {len(card.attacks_run)} attacks were run; the verdict "
         f"rests on `{card.primary_attack}`, chosen beforehand.",
@@ -252,6 +285,17 @@ def _private_lines(subjects: list[Subject]) -> list[str]:
     return [
         f"- Differentially private training of {', '.join(of)}, for each {unit}: {guarantee}. {noise}"
         for (unit, guarantee, noise), of in names.items()
+    ]
+
+
+def _shown_lines(subjects: list[Subject]) -> list[str]:
+    """Return a line for each bound above 0: that nothing was shown is no news of a release."""
+    return [
+        f"- The training of {one.name} loses more privacy than ε = {loss.epsilon:.2f} at δ = {loss.delta:g}, "
+        f"as the attack shows on its {loss.on} (95 % confidence; the truth may be far above)."
+        for one in subjects
+        for loss in one.epsilon_shown
+        if loss.epsilon > 0.0
     ]
 
 

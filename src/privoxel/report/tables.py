@@ -6,11 +6,11 @@ interval follows its value in brackets. A value that the design cannot support i
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from privoxel.evaluation.results import METRICS, PRECISION, AttackResult, Metric, Results, Target
+from privoxel.evaluation.results import METRICS, PRECISION, AttackResult, Metric, PrivacyLoss, Results, Target
 
 COLUMNS = (
     "target",
@@ -83,9 +83,11 @@ class Footnotes:
 
 
 def results_tsv(results: Results) -> str:
-    """Return ``results.tsv``: one row per target, attack or control, and metric.
+    """Return ``results.tsv``: one row per target, attack or control, and metric, and one per bound on ε.
 
-    Fractions are 0-1 in full precision; ``kind`` is attack or control; what is missing is ``n/a``.
+    Fractions are 0-1 in full precision; ``kind`` is attack, control or epsilon; what is missing is ``n/a``.
+    A bound's ``low`` is shown by the attack, its ``high`` allowed by the accountant; ``reason`` is what it
+    assumes.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
@@ -94,6 +96,8 @@ def results_tsv(results: Results) -> str:
         for kind, attacks in (("attack", target.attacks), ("control", target.controls)):
             for attack in attacks:
                 writer.writerows(_tsv_rows(target, kind, attack))
+        for loss in target.epsilon:
+            writer.writerows(_epsilon_rows(target, loss))
     return text.getvalue()
 
 
@@ -208,30 +212,51 @@ def _letter(place: int) -> str:
     return ("" if not first else chr(96 + first)) + chr(97 + second)
 
 
-def _tsv_rows(target: Target, kind: str, attack: AttackResult) -> Iterator[Sequence[str]]:
+def _tsv_rows(target: Target, kind: str, attack: AttackResult) -> Iterator[list[str]]:
     for name, metric in attack.metrics.items():
-        yield [
-            _plain(value)
-            for value in (
-                target.name,
-                target.model,
-                kind,
-                attack.name,
-                attack.threat_model,
-                ",".join(attack.signals),
-                name,
-                metric.value,
-                metric.low,
-                metric.high,
-                metric.level,
-                metric.method,
-                metric.sd_repeats,
-                metric.paper,
-                attack.n_members,
-                attack.n_non_members,
-                metric.reason,
-            )
-        ]
+        yield _line(
+            target=target.name,
+            model=target.model,
+            kind=kind,
+            name=attack.name,
+            threat_model=attack.threat_model,
+            signals=",".join(attack.signals),
+            metric=name,
+            value=metric.value,
+            low=metric.low,
+            high=metric.high,
+            level=metric.level,
+            method=metric.method,
+            sd_repeats=metric.sd_repeats,
+            paper=metric.paper,
+            n_members=attack.n_members,
+            n_non_members=attack.n_non_members,
+            reason=metric.reason,
+        )
+
+
+def _epsilon_rows(target: Target, loss: PrivacyLoss) -> Iterator[list[str]]:
+    for bound in loss.bounds:
+        yield _line(
+            target=target.name,
+            model=target.model,
+            kind="epsilon",
+            name=loss.attack,
+            threat_model=loss.threat_model,
+            metric=f"epsilon of {loss.on} at delta {loss.delta:g}",
+            low=bound.epsilon,
+            high=loss.upper,
+            level=bound.level,
+            method=bound.method,
+            n_members=loss.n_members,
+            n_non_members=loss.n_non_members,
+            reason=bound.assumption,
+        )
+
+
+def _line(**cells: str | float | None) -> list[str]:
+    """Return the cells in the order of ``COLUMNS``; those not given are missing."""
+    return [_plain(cells.get(column)) for column in COLUMNS]
 
 
 def _plain(value: str | float | None) -> str:
