@@ -22,7 +22,8 @@ def export_all(bench: Bench) -> None:
             continue
         seen = Seen(bench, cell.network, cell.level)
         try:
-            target, unseen = seen.target(cell.number), seen.unseen(cell.number)
+            target = seen.target(cell.number)
+            unseen = seen.unseen(cell.number).error() if len(bench.groups.unseen) else np.empty(0)
             outside, around = _references(seen, cell.number), _shadows(seen)
             own = [seen.own_people(k) for k in bench.groups.references_of(cell.number)]
         except FileNotFoundError as error:
@@ -37,7 +38,7 @@ def export_all(bench: Bench) -> None:
                 leaked_age=target.age[draw.leaked],
                 leaked_residual=target.error()[draw.leaked],
                 leaked_member=draw.members[draw.leaked],
-                unseen_residual=unseen.error(),
+                unseen_residual=unseen,
                 reference_residual=outside[:, draw.judged],
                 reference_unseen_residual=outside[:, pool:],
                 shadow_residual=around[:, draw.judged],

@@ -69,7 +69,8 @@ def watches(bench: Bench) -> list[Watch]:
         shadows = tuple(f"{net}/shadow-{k}" for k in range(counts.shadows))
         for name in targets:
             unseen = folder / f"{name}-unseen"
-            plain.append(Watch(network, (f"{net}/{name}",), groups.unseen, (PREDICTION,), unseen))
+            if len(groups.unseen):
+                plain.append(Watch(network, (f"{net}/{name}",), groups.unseen, (PREDICTION,), unseen))
             rich.append(Watch(network, (f"{net}/{name}",), groups.pool, signals, folder / name))
         if references:
             plain.append(Watch(network, references, judged, (PREDICTION,), folder / "references"))
