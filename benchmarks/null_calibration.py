@@ -27,10 +27,10 @@ BEST_TARGETS = 40
 """Targets on which the best of many is chosen, which takes longer than all quick attacks."""
 MEDIUM = (
     "error-forest", "tube", "quantile", "quantile-gaussian", "quantile-activation",
-    "quantile-gaussian-activation", "centred-quantile",
+    "quantile-gaussian-activation", "centred-quantile", "default", "default-black-box", "stacked",
 )  # fmt: skip
 SLOW = (
-    "default", "default-black-box", "stacked", "activation", "gradient-magnitude", "gradient-conv1",
+    "activation", "gradient-magnitude", "gradient-conv1",
     "gradient-output", "gradient-conv6", "prediction-label", "combined", "shadow-prediction-label",
     "shadow-combined", "shadow-stacked", "stacked-ensemble",
 )  # fmt: skip
