@@ -25,13 +25,13 @@ def call(monkeypatch, *arguments):
 def settings(*, sessions: int = 1, trained: int | None = None) -> str:
     before, slices = TINY.split('[[models]]\nname = "slice-mean"')
     rest = slices[slices.index("[training]") :]
-    names = ["abs-error", "prediction-label", "centred-error", "rmia"]
+    names = ["abs-error", "prediction-label", "centred-error", "rmia", "distilled-rmia"]
     rest += f"names = {json.dumps(names)}\n"
     if trained is not None:
         rest += 'other_scans = ["rmia"]\n'
         before = before.replace("validation = 2\n", f"validation = 2\ntrain_sessions = {trained}\n")
     before = before.replace("resolution_mm = 8.0\n", f"resolution_mm = 8.0\nsessions = {sessions}\n")
-    return f"{before}{rest}\n[shadows]\ncount = 2\nepochs = 1\n"
+    return f"{before}{rest}\n[shadows]\ncount = 2\ndistilled = 1\nepochs = 1\n"
 
 
 @pytest.fixture(scope="module")

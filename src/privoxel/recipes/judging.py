@@ -263,15 +263,15 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
     """Return attacks and controls; every model under one design meets the same adversary's draws."""
     observed, settings, table = scene.observed, workplace.config.attacks, scene.observed.table
     streams, draws, crew, ready = scene.crew.streams, scene.draws, scene.crew, scene.ready
-    shadows = scene.shadows
     models_for = _models_for(scene, workplace, trained=True)
     seen = _views(scene)
     population = observed.population
     attacked = run_attacks(
         ready, table, draws, crew=crew, models_for=models_for, population=population, seen_by=seen
     )
-    if shadows is not None:
-        attacked = _with_fidelity(attacked, shadows, table)
+    if scene.shadows is not None:
+        same_scans = scene.shadows.on(workplace.config.split.train_sessions, trained=True)
+        attacked = _with_fidelity(attacked, same_scans, table)
     if observed.plan.is_null:
         return attacked, {}
     alone = crew._replace(workers=1, progress=Silent())

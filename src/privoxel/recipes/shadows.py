@@ -234,7 +234,7 @@ def _target_weights(target: TargetPlan, workplace: Workplace) -> Path:
 def _lessons(plan: ShadowPlan, workplace: Workplace) -> FloatArray:
     """Return the target's predictions (years) on the scans that teach its students, kept in the folder."""
     cohort, target = workplace.cohort, plan.target
-    pool = cohort.select(cohort.rows_of(plan.design.pool))
+    pool = cohort.select(workplace.training_rows(plan.design.pool))
     folder = workplace.folder.path / "signals" / f"{plan.name}-lessons"
     weights = _target_weights(target, workplace)
     _extract(f"{plan.name}/lessons", target, [weights], pool, (PREDICTION,), folder, workplace)
