@@ -256,6 +256,11 @@ def test_students_errors_are_measured_against_the_ages(tmp_path):
     unseen = np.abs(seen.table.error())[outside].mean()
     assert found.notes_for(attack, seen.table) == (fidelity.student_note(apart, unseen),)
     assert f"students=1, {apart:.1f} years from the target" in fidelity.student_note(apart, unseen)
+    few = seen.table.select(np.arange(len(outside)) % 2 == 0)  # references may have seen more than is judged
+    apart, unseen = (
+        np.abs(e)[::2][outside[::2]].mean() for e in (table.error() - seen.table.error(), seen.table.error())
+    )
+    assert found.notes_for(attack, few) == (fidelity.student_note(apart, unseen),)
 
 
 def test_a_student_no_closer_to_the_target_than_the_ages_is_called_unlike():

@@ -270,8 +270,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
         ready, table, draws, crew=crew, models_for=models_for, population=population, seen_by=seen
     )
     if scene.shadows is not None:
-        same_scans = scene.shadows.on(workplace.config.split.train_sessions, trained=True)
-        attacked = _with_fidelity(attacked, same_scans, table)
+        attacked = _with_fidelity(attacked, scene.shadows, table)
     if observed.plan.is_null:
         return attacked, {}
     alone = crew._replace(workers=1, progress=Silent())

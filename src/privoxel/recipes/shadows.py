@@ -112,8 +112,10 @@ class Shadows:
         error, members = np.abs(target.error()), target.is_member()
         non_members = float(error[~members].mean())
         if kind is ReferenceKind.DISTILLED:
+            row_of = {scan: row for row, scan in enumerate(table.scans)}  # of a population and canaries too
+            said = table.select([row_of[scan] for scan in target.scans])
             models = range(len(table.models))
-            apart = np.mean([np.abs(table.error(model=k) - target.error())[~members] for k in models])
+            apart = np.mean([np.abs(said.error(model=k) - target.error())[~members] for k in models])
             return (fidelity.student_note(float(apart), non_members),)
         note = fidelity.note(float(error[members].mean()), non_members)
         return (note, FROM_TARGET) if self.from_target else (note,)
