@@ -103,7 +103,7 @@ def held_out(
 BLACK_BOX = Blend("default-black-box", "blend of |error|, centred error and tube", PLAIN)
 DEFAULT = Blend(
     "default",
-    "blend of |error|, centred error, tube and stacked signals",
+    "blend of error, tube and stacked signals",
     (*PLAIN, STACKED),
     threat_model=ThreatModel.WHITE_BOX,
     requires=frozenset({PREDICTION, GRADIENT_NORMS}),
