@@ -1,5 +1,6 @@
 """Small, named inputs on unequal axes."""
 
+import gc
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,3 +50,11 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def tiny_cohort() -> Cohort:
     return make_cohort()
+
+
+@pytest.fixture(autouse=True)
+def files_that_ray_leaves(request):
+    """Free the files that Ray opened and left in cycles, or their warning would fail a later test."""
+    yield
+    if request.node.get_closest_marker("ray"):
+        gc.collect()

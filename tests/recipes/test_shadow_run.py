@@ -1,12 +1,12 @@
 """A run whose attacks need shadow models, from the command line to the report."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 
 from privoxel.evaluation.results import Results
+from tests.rays import needs_ray
 from tests.recipes.commands import call, one_network
 
 NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label", "distilled-difficulty"]
@@ -79,8 +79,8 @@ def test_a_share_of_a_gpu_without_ray_is_refused(config, tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@needs_ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_run_on_ray_gives_the_scores_of_one_in_processes(config, tmp_path, monkeypatch):
     places = {"processes": (), "ray": ("--ray", "local", "--gpu-share", 0)}
     for name, options in places.items():

@@ -1,5 +1,4 @@
 import ctypes
-import importlib.util
 import os
 import socket
 import subprocess
@@ -21,18 +20,14 @@ from privoxel.training.job import TrainingFolders
 from privoxel.training.runtime import Runtime, choose_runtime
 from tests import jobs, training_jobs
 from tests.conftest import make_cohort
+from tests.rays import NEEDS_RAY, needs_ray
 
-NEEDS_RAY = [
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra"),
-    pytest.mark.filterwarnings(
-        "ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-    ),
-]
+DEPRECATED = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 POOL = Executor("joblib", 2)
 RAY = Executor("ray", 2)
 PARALLEL = [
     pytest.param(POOL, id="joblib"),
-    pytest.param(RAY, id="ray", marks=[*NEEDS_RAY, pytest.mark.slow]),
+    pytest.param(RAY, id="ray", marks=[*NEEDS_RAY, DEPRECATED, pytest.mark.slow]),
 ]
 
 
@@ -215,25 +210,26 @@ def test_jobs_of_one_name_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+@needs_ray
 def test_a_missing_cluster_is_named_with_the_command_that_starts_one():
     with pytest.raises(JobError, match=r"needs a cluster at '127.0.0.1:1'.*ray start --head"):
         Executor("ray", address="127.0.0.1:1").run([Job("a", training_jobs.threads)])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@needs_ray
+@DEPRECATED
 def test_a_share_of_a_gpu_that_no_node_has_is_refused_instead_of_waited_for():
     with pytest.raises(JobError, match=r"Jobs of 1 core and 99 GPU need a node with as much"):
         Executor("ray", gpus=99.0).run([Job("a", training_jobs.threads)])
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@needs_ray
+@DEPRECATED
 def test_four_jobs_of_a_quarter_share_a_gpu_and_no_fifth(tmp_path):
-    ray = pytest.importorskip("ray")
+    import ray  # noqa: PLC0415 - an extra
+
     with tempfile.TemporaryDirectory(prefix="pvx-", ignore_cleanup_errors=True) as folder:
         ray.init(
             num_cpus=8,
@@ -303,8 +299,8 @@ def wait_for_nodes(address, number):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@needs_ray
+@DEPRECATED
 def test_a_cluster_of_two_nodes_shares_the_jobs_and_is_left_running(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,6 +1,5 @@
 """Flower's Ray simulation trains the same federation: slow, since processes import PyTorch anew."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,11 @@ import torch
 
 from privoxel.errors import FederationError
 from privoxel.training.federated.privacy import LocalPrivacy
+from privoxel.training.runtime import Runtime
 from tests.federations import COHORT, LEARNERS, Spoiled, a_job, federate, weights
+from tests.rays import NEEDS_RAY
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),  # ray's own
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra"),
-]
+pytestmark = [pytest.mark.slow, *NEEDS_RAY]
 
 
 def nothing_in_the_south(rows, volumes):
@@ -28,6 +25,16 @@ def ray_processes():
     return [text for path in named if path.exists() and "pvx-" in (text := path.read_text())]
 
 
+@pytest.fixture
+def threads_of_the_runtime():
+    """A run prepares its process; sums of another number of threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(Runtime().threads)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_of_the_runtime")
 def test_ray_gives_the_weights_of_the_in_process_engine(tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
@@ -37,7 +44,7 @@ def test_ray_gives_the_weights_of_the_in_process_engine(tmp_path, monkeypatch):
     parallel = federate(tmp_path / "ray", job, engine="ray")
     assert parallel.participation == plain.participation
     for one, other in zip(parallel.rounds, plain.rounds, strict=True):
-        torch.testing.assert_close(weights(one), weights(other), rtol=1e-6, atol=0)
+        torch.testing.assert_close(weights(one), weights(other), rtol=0, atol=0)
     assert set(parallel.updates) == set(plain.updates)
     assert list(home.iterdir()) == []
     assert ray_processes() == []
