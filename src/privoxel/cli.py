@@ -51,7 +51,7 @@ TYPER_INTERRUPTED = 130
 
 LIST_NOTE = (
     "Signals in brackets are read where the model has them. Attacks that need to be named are not among "
-    'names = ["all"].'
+    'names = ["all"]; nor are centred-NAME and tube-centred-NAME of other attacks on predictions alone.'
 )
 TABLE_WIDTH = 130
 """Columns of a terminal below which attacks are listed in paragraphs, a table being all folds."""

@@ -195,6 +195,16 @@ def test_a_stated_error_far_from_the_measured_one_is_refused(tmp_path):
     assert audit_predictions(table, tmp_path / "run", options).results.verdict.outcome == "refused"
 
 
+def test_a_centred_form_is_run_where_it_is_named(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv")
+    names = ("abs-error", "centred-abs-error", "centred-error", "tube-centred-population")
+    options = PredictionAudit(primary="abs-error", attacks=names)
+    (target,) = audit_predictions(table, tmp_path / "run", options).results.targets
+    auc = {attack.name: attack.metrics["auc"].value for attack in target.attacks}
+    assert set(auc) == set(names)
+    assert auc["centred-abs-error"] == pytest.approx(auc["centred-error"], abs=1e-6)
+
+
 def test_excluded_and_faulty_lines_are_counted(tmp_path):
     table = write_predictions(tmp_path / "p.tsv")
     table.write_text(table.read_text() + "sub-x\t60\t61\tn/a\nsub-y\tn/a\t61\t1\n")

@@ -9,7 +9,10 @@ from privoxel.evaluation.results import Results
 from tests.rays import needs_ray
 from tests.recipes.commands import call, one_network
 
-NAMES = ["abs-error", "rmia", "difficulty", "shadow-prediction-label", "distilled-difficulty"]
+NAMES = [
+    "abs-error", "rmia", "difficulty", "shadow-prediction-label", "distilled-difficulty",
+    "centred-abs-error", "tube-centred-difficulty",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ def test_a_run_with_shadows_reports_their_attacks_and_how_like_the_target_they_a
     assert {attack.name for attack in target.attacks} == set(NAMES)
     notes = {attack.name: attack.notes for attack in target.attacks}
     assert all(any("shadows=2, MAE" in note for note in notes[name]) for name in NAMES[1:4])
+    assert any("shadows=2, MAE" in note for note in notes["tube-centred-difficulty"])
     assert any("students=1, " in note for note in notes["distilled-difficulty"])
     assert {"null_target:rmia", "null_pseudo_members"} <= {control.name for control in target.controls}
     assert len(list((folder / "shadows" / "cnn3d-1").glob("*/epoch-0001.safetensors"))) == 2

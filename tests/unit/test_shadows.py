@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ATTACKS, CENTRED
 from privoxel.attacks.base import ReferenceKind, ThreatModel, reference_kind
 from privoxel.cohort.splits import Design
 from privoxel.config import parse_config
@@ -175,6 +175,17 @@ def test_attacks_with_references_are_not_part_of_all_without_shadows():
     assert "abs-error" in chosen
     with pytest.raises(ConfigError, match=r"rmia need shadow models, got none. Set \[shadows\] count"):
         chosen_attacks(parse_config({"attacks": {"names": ["abs-error", "rmia"]}}))
+
+
+def test_centred_forms_are_run_by_name_and_need_what_their_attack_needs():
+    names = ["abs-error", "centred-abs-error", "tube-centred-difficulty"]
+    config = parse_config({"attacks": {"names": names}, "shadows": {"count": 2}})
+    assert set(chosen_attacks(config)) == set(names)
+    assert not set(CENTRED) & set(chosen_attacks(parse_config({"attacks": {"names": ["all"]}})))
+    with pytest.raises(ConfigError, match="tube-centred-difficulty need shadow models, got none"):
+        chosen_attacks(parse_config({"attacks": {"names": names}}))
+    with pytest.raises(ConfigError, match=r"got centred-gradient-norm.*on predictions alone"):
+        chosen_attacks(parse_config({"attacks": {"names": ["abs-error", "centred-gradient-norm"]}}))
 
 
 def test_population_shadows_need_others(tmp_path):

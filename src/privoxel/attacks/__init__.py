@@ -97,8 +97,19 @@ WHEN_NAMED: Mapping[str, Attack] = MappingProxyType(
 )
 """Attacks that ``all`` leaves out, because what they read costs much: a run makes it where they are named."""
 
+CENTRED: Mapping[str, Attack] = MappingProxyType(
+    {
+        name: form
+        for name, form in recentred.centred_forms((*_ATTACKS, *_ON_TRAINING)).items()
+        if name not in ATTACKS
+    }
+)
+"""Centred forms of attacks on predictions, of which ``all`` has a few: a run makes the others by name."""
+
 WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
 """Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
+
+CENTRED_NAMES = "any attack on predictions alone is there as centred-NAME and tube-centred-NAME too"
 
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
 """Attacks that see no model: what they reach is a difference between people, not a leak."""
@@ -125,10 +136,12 @@ def get_attack(name: str) -> Attack:
     Raises:
         ConfigError: if there is none of that name.
     """
-    known = {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CONTROLS}
+    listed = {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CONTROLS}
+    known = {**listed, **CENTRED}
     if name not in known:
         raise ConfigError(
-            f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(known))}."
+            f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(listed))}; "
+            f"{CENTRED_NAMES}."
         )
     return known[name]
 

@@ -9,7 +9,8 @@ on none of them (of a population) gets the centre of the scans it has not seen, 
 between the leaked members' centre and the leaked non-members' under the target.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 import numpy as np
@@ -17,19 +18,22 @@ import numpy as np
 from privoxel.arrays import FloatArray, IntArray
 from privoxel.attacks.base import (
     Attack,
+    Course,
     Knowledge,
     ReferenceKind,
     Scored,
     ThreatModel,
+    course_of,
     fewest_references,
     finite_errors,
     leaked_table,
     needs_models,
+    needs_one_shadow,
     reference_kind,
 )
 from privoxel.attacks.centring import centred, fit_centre
 from privoxel.attacks.folds import leaked_folds
-from privoxel.attacks.references import residuals_of
+from privoxel.attacks.references import references_of
 from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
 
 
@@ -38,7 +42,7 @@ from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTabl
 class Recentred:
     """The scores and threshold of ``attack`` on predictions centred on the members of each model.
 
-    For attacks that read predictions and have a field ``name``.
+    For attacks whose signal is the prediction.
     """
 
     attack: Attack
@@ -82,33 +86,59 @@ class Recentred:
         return reference_kind(self.attack)
 
     @property
+    def one_shadow(self) -> bool:
+        """Whether one shadow is read on the scans it was drawn from."""
+        return needs_one_shadow(self.attack)
+
+    @property
+    def course(self) -> Course:
+        """Which weights of the training are read."""
+        return course_of(self.attack)
+
+    @property
     def fewest(self) -> tuple[int, int]:
         """References that every scan needs, IN and OUT."""
         return fewest_references(self.attack)
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
-        """Return the scores of ``attack`` on centred predictions, under this attack's name in errors.
+        """Return the scores of ``attack`` on centred predictions.
 
         Raises:
-            SignalError: if a signal, leaked participants or what ``attack`` needs besides are missing, or an
-                error is not finite.
+            SignalError: if a signal, leaked participants, references or what ``attack`` needs besides are
+                missing, or an error is not finite.
         """
         leaked = leaked_table(self, target, knowledge)
         for table in (leaked, target):
             finite_errors(self, table)
         centring = _Centring(leaked, leaked_folds(leaked, rng), self.curve)
-        models, population = knowledge.models, knowledge.population
-        if models is not None:
-            residuals_of(self.name, models)
+        models = references_of(self, target, knowledge).table if self.needs_models else None
+        population = knowledge.population
         known = replace(
             knowledge,
             leaked=centring.leaked_scans(),
             models=None if models is None else centring.references(models),
             population=None if population is None else centring.scans(population),
         )
+        return self._named().score(centring.scans(target), known, rng)
+
+    def _named(self) -> Attack:
+        """Return the attack under this one's name, which its errors then say, where it can be set."""
         attack: Any = self.attack
-        scored: Scored = replace(attack, name=self.name).score(centring.scans(target), known, rng)
-        return scored
+        if "name" not in {field.name for field in fields(attack)}:
+            return self.attack
+        named: Attack = replace(attack, name=self.name)
+        return named
+
+
+def centred_forms(attacks: Iterable[Attack]) -> dict[str, Attack]:
+    """Return both forms of every attack whose only signal is the prediction, by name."""
+    forms = [
+        Recentred(attack, curve)
+        for attack in attacks
+        if attack.requires == {PREDICTION} and "centred-" not in attack.name
+        for curve in (False, True)
+    ]
+    return {form.name: form for form in forms}
 
 
 @dataclass(frozen=True)

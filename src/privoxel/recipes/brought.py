@@ -15,7 +15,9 @@ from typing import Any, final
 import numpy as np
 
 from privoxel.arrays import BoolArray
+from privoxel.attacks import CENTRED_NAMES
 from privoxel.attacks.base import Attack
+from privoxel.attacks.recentred import centred_forms
 from privoxel.cohort.base import Cohort, NoVolumes
 from privoxel.cohort.splits import EXCLUDED, MEMBER, training_scans
 from privoxel.config import (
@@ -310,14 +312,15 @@ def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, 
     Raises:
         ConfigError: if one of them, or the primary one, does not work on what was brought.
     """
-    known = {**brought.attacks, **brought.when_named}
+    listed = {**brought.attacks, **brought.when_named}
+    known = {**listed, **centred_forms(listed.values())}
     asked = set(options.attacks or brought.attacks) | {primary}
     unknown = sorted(asked - set(known))
     if unknown:
         alone = "on predictions alone" if brought.kind == "predictions" else "that work on it"
         raise ConfigError(
             f"An audit of {brought.name} needs attacks {alone}, got {', '.join(unknown)}. "
-            f"Choose among {', '.join(known)}."
+            f"Choose among {', '.join(listed)}; {CENTRED_NAMES}."
         )
     return {name: attack for name, attack in known.items() if name in asked}
 

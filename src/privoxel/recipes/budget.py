@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from privoxel.attacks import ATTACKS
+from privoxel.attacks import ATTACKS, CENTRED
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig, parse_config
@@ -23,6 +23,8 @@ from privoxel.recipes.target import TargetPlan
 from privoxel.store import RunFolder
 from privoxel.training.runtime import Runtime
 
+KNOWN = {**ATTACKS, **CENTRED}
+"""Attacks that may need reference models."""
 LADDER = (64, 32, 16, 8, 4, 2, 1)
 UNASKED = 8
 """References tried for when the configuration names no number."""
@@ -85,7 +87,7 @@ def fit_budget(
     wanted = _with_default(config)
     plans = plan_targets(config, designs)
     paces = measure_paces(wanted, cohort, runtime)
-    named = [name for name in _named(config) if name in ATTACKS]
+    named = [name for name in _named(config) if name in KNOWN]
     fewest: Needs | None = None
     for numbers in _ladder(wanted):
         tried = with_numbers(config, numbers)
@@ -116,9 +118,9 @@ def _named(config: RunConfig) -> tuple[str, ...]:
 
 def _is_too_few(config: RunConfig, named: Sequence[str], plan: TargetPlan) -> bool:
     """Return whether primary attacks, or named ones whose kind of models there is, lack some of them."""
-    primaries = {config.attacks.primary, *config.attacks.null_target} & set(ATTACKS)
-    must = primaries | {name for name in named if available(ATTACKS[name], config)}
-    return bool(unsupported([ATTACKS[name] for name in sorted(must)], plan, config))
+    primaries = {config.attacks.primary, *config.attacks.null_target} & set(KNOWN)
+    must = primaries | {name for name in named if available(KNOWN[name], config)}
+    return bool(unsupported([KNOWN[name] for name in sorted(must)], plan, config))
 
 
 def _with_default(config: RunConfig) -> RunConfig:
@@ -148,7 +150,7 @@ def with_numbers(config: RunConfig, numbers: Numbers) -> RunConfig:
     config = _with_default(config) if numbers.shadows else config
     update = {"count": numbers.shadows, "distilled": numbers.students}
     tried = config.model_copy(update={"shadows": config.shadows.model_copy(update=update)})
-    names = [n for n in config.attacks.names if n not in ATTACKS or available(ATTACKS[n], tried)]
+    names = [n for n in config.attacks.names if n not in KNOWN or available(KNOWN[n], tried)]
     settings = tried.to_dict()
     settings["attacks"]["names"] = names
     return parse_config(settings, where="--budget")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privoxel.attacks import ATTACKS, WHEN_NAMED
+from privoxel.attacks import ATTACKS, CENTRED, CENTRED_NAMES, WHEN_NAMED
 from privoxel.attacks.base import Attack, ReferenceKind, needs_models, needs_one_shadow, reference_kind
 from privoxel.attacks.paper import EncoderAttack
 from privoxel.cohort.base import Cohort
@@ -61,23 +61,26 @@ def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPl
 
 
 def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
-    """Return the attacks of the run by name, in registry order; ``all`` leaves out those of ``WHEN_NAMED``.
+    """Return the attacks of the run by name, in registry order; ``all`` is those of ``ATTACKS``.
 
     Raises:
         ConfigError: naming every unknown attack, or a primary attack that is not among those run.
     """
     asked = set(config.attacks.names)
-    known = {**ATTACKS, **WHEN_NAMED}
+    listed = {**ATTACKS, **WHEN_NAMED}
+    known = {**listed, **CENTRED}
     everything = {name for name, attack in ATTACKS.items() if available(attack, config)}
     names = everything | (asked - {"all"}) if "all" in asked else asked
     besides = {config.attacks.primary, *config.attacks.null_target, *config.attacks.other_scans}
     unknown = sorted((names | besides) - set(known))
     if unknown:
         raise ConfigError(
-            f"[attacks] needs names among {', '.join(sorted(known))}, got {', '.join(unknown)}. Correct them."
+            f"[attacks] needs names among {', '.join(sorted(listed))}, got {', '.join(unknown)}. "
+            f"Correct them; {CENTRED_NAMES}."
         )
     for kind in ReferenceKind:
-        idle = sorted(n for n in names - everything if reference_kind(known[n]) is kind)
+        lacking = [n for n in sorted(names) if not available(known[n], config)]
+        idle = [n for n in lacking if reference_kind(known[n]) is kind]
         if idle:
             raise ConfigError(
                 f"[attacks] {', '.join(idle)} need {kind}, got none. Set {SETTINGS[kind]}, or leave them out."
