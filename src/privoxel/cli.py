@@ -51,7 +51,7 @@ TYPER_INTERRUPTED = 130
 
 LIST_NOTE = (
     "Signals in brackets are read where the model has them. Attacks that need to be named are not among "
-    'names = ["all"]; nor are centred-NAME and tube-centred-NAME of other attacks on predictions alone.'
+    'names = ["all"]. Any attack on predictions alone also runs as centred-NAME and tube-centred-NAME.'
 )
 TABLE_WIDTH = 130
 """Columns of a terminal below which attacks are listed in paragraphs, a table being all folds."""
