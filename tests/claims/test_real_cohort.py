@@ -1,4 +1,8 @@
-"""The audit on real scans, where there are some: set PRIVOXEL_REAL_COHORT to a BIDS folder of T1w scans."""
+"""The audit on real scans, where there are some: set PRIVOXEL_REAL_COHORT to a BIDS folder of T1w scans.
+
+The folder must be one in which ``privoxel cohort check`` finds nothing. Two pairs of names in IXI show one
+person each, to all appearance (``benchmarks/RESULTS.md``): leave one of each pair out.
+"""
 
 import os
 from pathlib import Path
