@@ -33,6 +33,7 @@ from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import best_of_many
 from privoxel.progress import Silent
 from privoxel.recipes.attacking import Crew, run_attacks
+from privoxel.recipes.covariate_control import best_of_covariates
 from privoxel.seeding import Streams
 from tests.null_targets import NullTarget
 
@@ -41,6 +42,7 @@ LEVEL = 0.9
 DRAWS = 300
 RATES = {"tpr_at_fpr_0.01": 0.01, "tpr_at_fpr_0.05": 0.05}
 CONTROL = CONTROLS["covariates-only"]
+AT_BEST = "covariates at their best"
 BEST = "best of many"
 EXCESS, MATCHED = "auc minus control", "same age: "
 
@@ -55,20 +57,18 @@ class Alarm(NamedTuple):
 def scores_of(
     target: NullTarget, attacks: Iterable[Attack], seed: int, *, attackers: int = 4
 ) -> dict[str, Evaluated]:
-    """Return the scores of attacks and of the control for the draws of an audit with so many attackers."""
+    """Return the scores of attacks and of both controls for the draws of an audit with so many attackers."""
     table, streams = target.table, Streams(seed)
     people = {scan.participant: code for code, scan in enumerate(table.scans)}
     codes = table.covariates.participant_index
     rng = streams.generator("draws")
     draws = audit_draws(table.membership[0], codes, folds=attackers, cap=LEAKED, rng=rng)
+    crew = Crew(streams, people, 1, Silent())
     found = run_attacks(
-        (*attacks, CONTROL),
-        table,
-        draws,
-        crew=Crew(streams, people, 1, Silent()),
-        models_for=lambda attack: _models(attack, target),
+        (*attacks, CONTROL), table, draws, crew=crew, models_for=lambda attack: _models(attack, target)
     )
-    return {name: attacked.evaluated for name, attacked in found.items()}
+    scores = {name: attacked.evaluated for name, attacked in found.items()}
+    return scores | {AT_BEST: best_of_covariates(table, draws, crew).evaluated}
 
 
 def _models(attack: Attack, target: NullTarget):
@@ -124,10 +124,12 @@ def all_alarms(
     """Return every attack's alarms on one target and, if asked, those of the best."""
     found = {}
     for name, evaluated in scores.items():
+        if name == AT_BEST:
+            continue
         rng = np.random.default_rng([seed, 3])
         found[name] = alarms(evaluated, rng)
         if shifted and name != CONTROL.name:
-            found[name] |= controlled_alarms(evaluated, scores[CONTROL.name], target.table.age, rng)
+            found[name] |= controlled_alarms(evaluated, scores[AT_BEST], target.table.age, rng)
     if best:
         found[BEST] = best_alarms(scores, np.random.default_rng([seed, 4]), shifted=shifted)
     return found
@@ -137,10 +139,10 @@ def best_alarms(
     scores: Mapping[str, Evaluated], rng: np.random.Generator, *, shifted: bool
 ) -> dict[str, Alarm]:
     """Return the alarms of the best attack, corrected for the choice: with a shift that of its excess."""
-    attacks = {name: one for name, one in scores.items() if name != CONTROL.name}
+    attacks = {name: one for name, one in scores.items() if name not in {CONTROL.name, AT_BEST}}
     chosen = best_of_many(attacks, rng, draws=99, level=LEVEL)
     if shifted:
-        excess = excess_of_chosen(chosen.name, [attacks], [scores[CONTROL.name]], rng, level=LEVEL)
+        excess = excess_of_chosen(chosen.name, [attacks], [scores[AT_BEST]], rng, level=LEVEL)
         return {EXCESS: Alarm(excess.low > 0.0, excess.value)}
     return {
         "max-T p-value": Alarm(chosen.p_value <= 0.05, chosen.p_value),

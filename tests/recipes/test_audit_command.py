@@ -45,11 +45,15 @@ def results(finished):
     return Results.model_validate_json((finished / "run" / "results.json").read_text())
 
 
-def test_every_black_box_attack_and_both_controls_are_reported(results):
+def test_every_black_box_attack_and_all_controls_are_reported(results):
     (target,) = results.targets
     assert [attack.name for attack in target.attacks] == list(black_box_attacks(stated_sd=True))
     assert "stated-likelihood" in {attack.name for attack in target.attacks}
-    assert {control.name for control in target.controls} == {"covariates_only", "null_pseudo_members"}
+    assert {control.name for control in target.controls} == {
+        "covariates_only",
+        "covariates_best",
+        "null_pseudo_members",
+    }
     assert results.verdict.outcome == "leak shown"
     assert results.verdict.primary_attack == "default-black-box"
     assert {row.name: row.metrics for row in results.summary} == {

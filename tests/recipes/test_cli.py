@@ -84,6 +84,7 @@ def test_every_attack_and_control_is_reported(results):
     for target in results.targets:
         assert {c.name for c in target.controls} == {
             "covariates_only",
+            "covariates_best",
             "null_pseudo_members",
             "null_target:prediction-label",
         }

@@ -15,7 +15,7 @@ from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.choosing import best_attacks, best_of
 from privoxel.recipes.comparing import compared_attacks
 from privoxel.recipes.concluding import _candidate, summarise, verdict_of
-from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
+from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, PSEUDO_MEMBERS, AttackFacts, Judged
 from privoxel.recipes.target import TargetPlan
 
 CONFIG = RunConfig()  # primary: abs-error
@@ -35,7 +35,9 @@ def judged(model, *, each, shift, members_mae=2.0, seed=0, has_null=True):
     error = np.where(members, members_mae, 4.0) * rng.choice([-1, 1], 2 * each) + 0.1 * rng.standard_normal(
         2 * each
     )
-    controls = {COVARIATES_ONLY: scored(0.0)} | ({PSEUDO_MEMBERS: scored(0.0)} if has_null else {})
+    controls = {COVARIATES_ONLY: scored(0.0), COVARIATES_BEST: scored(0.0)} | (
+        {PSEUDO_MEMBERS: scored(0.0)} if has_null else {}
+    )
     scores = TargetScores(
         age, age + error, np.full(2 * each, np.nan), members, people, {"abs-error": scored(shift)}, controls
     )
@@ -125,7 +127,11 @@ def test_the_number_of_threads_changes_no_estimate():
     )
     assert alone == together
     assert [one.name for one in together.targets[0].attacks] == ["abs-error", "population"]
-    assert [one.name for one in together.targets[0].controls] == [COVARIATES_ONLY, PSEUDO_MEMBERS]
+    assert [one.name for one in together.targets[0].controls] == [
+        COVARIATES_ONLY,
+        COVARIATES_BEST,
+        PSEUDO_MEMBERS,
+    ]
 
 
 def test_every_other_attack_is_compared_with_the_error_on_the_same_people():
@@ -148,7 +154,7 @@ def test_the_excess_of_the_best_attack_is_wider_than_that_of_one_named_beforehan
     one = two_attacks()
     found = _candidate([one], 0.95, CONFIG, (), with_excess=True)
     single = paired_auc_difference(
-        one.scores.evaluated[found.best.name], one.scores.controls[COVARIATES_ONLY]
+        one.scores.evaluated[found.best.name], one.scores.controls[COVARIATES_BEST]
     )
     assert found.excess.value == single.value
     assert found.excess.high - found.excess.low > 1.03 * (single.high - single.low)

@@ -98,6 +98,15 @@ def test_an_excess_over_the_covariates_is_a_leak():
     )
 
 
+def test_what_the_covariates_reach_at_best_is_said_where_it_is_known():
+    control = estimate(0.6, 0.55, 0.65)
+    verdict = decide(inputs(LEAK, control=control, covariates=0.63, excess=estimate(0.15, 0.1, 0.2)))
+    assert "age, sex and site alone reach 63 %, so the excess over them counts: 15 points" in verdict.sentence
+    assert any("(63 % being age, sex and site)" in reason for reason in verdict.reasons)
+    less = decide(inputs(LEAK, control=control, excess=estimate(0.15, 0.1, 0.2)))
+    assert verdict.minimal_detectable_auc == pytest.approx(less.minimal_detectable_auc + 0.03)
+
+
 @pytest.mark.parametrize(("value", "outcome"), [(0.5, "leak shown"), (0.501, "inconclusive")])
 def test_the_excess_counts_as_soon_as_covariates_rank_members_above_non_members(value, outcome):
     """What escapes the control's interval need not escape the attack's."""

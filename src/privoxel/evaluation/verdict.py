@@ -31,8 +31,8 @@ STANDARD_ERRORS = 2.0
 class Candidate(NamedTuple):
     """The best attack of no more access than the primary one; ``auc`` is corrected for the choice.
 
-    ``excess``: paired difference of its AUC and that of covariates only, corrected for the choice too; asked
-    for only where it counts (``excess_counts``).
+    ``excess``: paired difference of its AUC and that of the covariates at best, corrected for the choice
+    too; asked for only where it counts (``excess_counts``).
     """
 
     best: BestAttack
@@ -48,8 +48,10 @@ class VerdictInputs:
     ``auc``: of the primary attack, None where there are no non-members. ``access``: what the adversary holds,
     as in "with black-box access". ``n_members``, ``n_non_members``: evaluated participants, or their
     effective numbers. ``utility``: mean absolute errors in years; ``members_mae_se``,
-    ``non_members_mae_se``: their standard errors. ``control``: AUC from covariates only; ``excess``: paired
-    difference of the attack's AUC and that control's. ``null``: AUC between two halves of the non-members.
+    ``non_members_mae_se``: their standard errors. ``control``: AUC from covariates only, by one told of as
+    few people as the attacker; ``covariates``: the most that they could reach, as far as is known;
+    ``excess``: paired difference of the attack's AUC and that. ``null``: AUC between two halves of the
+    non-members.
     ``tolerated_auc``: the limit below which a leak is tolerated. ``best``: None where the primary attack is
     the only one of its access.
     """
@@ -63,6 +65,7 @@ class VerdictInputs:
     members_mae_se: float = 0.0
     non_members_mae_se: float = 0.0
     control: Estimate | None = None
+    covariates: float | None = None
     excess: Estimate | None = None
     null: Estimate | None = None
     tolerated_auc: float = 0.6
@@ -154,6 +157,12 @@ def _explained_by_covariates(control: Estimate | None, excess: Estimate | None) 
     return excess is None or not _ends(excess)[0] > 0.0
 
 
+def _reached_by_covariates(inputs: VerdictInputs) -> float:
+    """Return the AUC that the excess is counted over: of the covariates at best, or of the control."""
+    known = (inputs.covariates, inputs.control and inputs.control.value)
+    return next((value for value in known if value is not None), 0.5)
+
+
 def _best_leaks(candidate: Candidate, control: Estimate | None) -> bool:
     above = _ends(candidate.auc)[0] > 0.5
     return above and not _explained_by_covariates(control, candidate.excess)
@@ -182,7 +191,7 @@ def _beyond(inputs: VerdictInputs) -> str:
     """Return what the attack reaches beyond covariates alone, "" where these do not rank at all."""
     if not excess_counts(inputs.control) or inputs.excess is None:
         return ""
-    share = _percent((inputs.control and inputs.control.value) or 0.5)
+    share = _percent(_reached_by_covariates(inputs))
     value, (low, high) = inputs.excess.value or 0.0, _ends(inputs.excess)
     return (
         f"; age, sex and site alone reach {share}, so the excess over them counts: {100 * value:.0f} points "
@@ -210,7 +219,7 @@ def _control_reason(inputs: VerdictInputs) -> str:
     if inputs.excess is not None and inputs.excess.low is not None:
         low, high = (100.0 * end for end in _ends(inputs.excess))
         beyond = f"does not clearly exceed that (excess {low:.0f} to {high:.0f} points)"
-    share = _percent((inputs.control and inputs.control.value) or 0.5)
+    share = _percent(_reached_by_covariates(inputs))
     return (
         f"age, sex and site alone rank members above non-members {share} of the time, and the attack {beyond}"
     )
@@ -267,21 +276,21 @@ def detectable_auc(inputs: VerdictInputs) -> float | None:
     if inputs.control is not None and inputs.excess is not None and excess_counts(inputs.control):
         beyond = minimal_detectable_excess(inputs.excess)
         if beyond is not None:
-            found = max(found, (inputs.control.value or 0.5) + beyond)
+            found = max(found, _reached_by_covariates(inputs) + beyond)
     return min(found, 1.0)
 
 
-def _power(detectable: float, control: Estimate | None) -> str:
+def _power(detectable: float, inputs: VerdictInputs) -> str:
     found = f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
-    if control is None or control.value is None or not excess_counts(control):
+    if not excess_counts(inputs.control):
         return found
-    return f"{found} ({_percent(control.value)} being age, sex and site)"
+    return f"{found} ({_percent(_reached_by_covariates(inputs))} being age, sex and site)"
 
 
 def _verdict(inputs: VerdictInputs, outcome: Outcome, sentence: str, reasons: list[str]) -> Verdict:
     detectable = detectable_auc(inputs)
     if detectable is not None:
-        reasons = [*reasons, _power(detectable, inputs.control)]
+        reasons = [*reasons, _power(detectable, inputs)]
     if inputs.best is not None and outcome != "refused":
         reasons = [*reasons, _best_reason(inputs.best, inputs.primary_attack)]
     return Verdict(

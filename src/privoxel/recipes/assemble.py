@@ -27,7 +27,7 @@ from privoxel.evaluation.utility import mean_errors
 from privoxel.recipes.choosing import best_attacks
 from privoxel.recipes.comparing import compared_attacks
 from privoxel.recipes.concluding import by_model, summarise, verdict_of
-from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 NULL_TARGET = "null_target"
 CONTROL_TITLES = {
     COVARIATES_ONLY: "Age, sex and site only",
+    COVARIATES_BEST: "Age, sex and site at their best",
     PSEUDO_MEMBERS: "Non-members in two random halves",
 }
 
@@ -160,7 +161,7 @@ def _other_scans(one: Judged, config: RunConfig) -> list[OtherScans]:
 def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, config: RunConfig) -> AttackResult:
     described = _described(name, config)
     facts = one.facts[name]
-    is_control = key != name or name in {COVARIATES_ONLY, PSEUDO_MEMBERS}
+    is_control = key != name or name in CONTROL_TITLES
     rng = Streams(config.seed).generator(f"bootstrap/{one.plan.name}/{key}")
     paper = None if is_control else published_accuracy(one.plan.model.name, name)
     metrics = {
@@ -192,6 +193,6 @@ def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, confi
 
 
 def _described(name: str, config: RunConfig) -> Any:
-    if name == COVARIATES_ONLY:
+    if name in {COVARIATES_ONLY, COVARIATES_BEST}:
         return CONTROLS["covariates-only"]
     return get_attack(config.attacks.primary if name == PSEUDO_MEMBERS else name)

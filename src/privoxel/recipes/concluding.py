@@ -16,7 +16,7 @@ from privoxel.evaluation.results import AttackSummary, Spread, Target, Utility, 
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.verdict import Candidate, VerdictInputs, decide, excess_counts
 from privoxel.recipes.choosing import Chosen, best_of, of_no_more_access, shared_attacks
-from privoxel.recipes.judging import COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
+from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, PSEUDO_MEMBERS, Judged
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
 from privoxel.seeding import Streams
@@ -128,7 +128,7 @@ def _inputs(
     n_members, n_non_members = np.min(
         [effective_participants(_scores(one, primary)) for one in targets], axis=0
     )
-    covariates = [one.scores.controls[COVARIATES_ONLY] for one in targets]
+    covariates = [one.scores.controls[COVARIATES_BEST] for one in targets]
     control = _over(targets, COVARIATES_ONLY, config, auc.level)
     return VerdictInputs(
         primary_attack=primary,
@@ -140,6 +140,7 @@ def _inputs(
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
         control=control,
+        covariates=_over(targets, COVARIATES_BEST, config, auc.level).value,
         excess=excess_over([_scores(one, primary) for one in targets], covariates, level=auc.level),
         null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
@@ -164,7 +165,7 @@ def _candidate(
         return Candidate(found.record, found.auc)
     rng = Streams(config.seed).generator(f"excess/{found.record.model}/{','.join(names)}")
     scores = [{name: one.scores.evaluated[name] for name in names} for one in targets]
-    covariates = [one.scores.controls[COVARIATES_ONLY] for one in targets]
+    covariates = [one.scores.controls[COVARIATES_BEST] for one in targets]
     excess = excess_of_chosen(found.record.name, scores, covariates, rng, level=level)
     return Candidate(found.record, found.auc, excess)
 

@@ -1,7 +1,7 @@
 """Judging one target: attacks and controls on its signals, kept so that a killed run need not repeat them."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from privoxel.recipes.adversaries import adversary_draws, attack_streams, null_m
 from privoxel.recipes.attacking import Attacked, Crew, run_attacks, usable_by
 from privoxel.recipes.canaries import attack_canaries
 from privoxel.recipes.course import along, with_courses
+from privoxel.recipes.covariate_control import best_of_covariates
 from privoxel.recipes.plan import attacks_on
 from privoxel.recipes.shadows import Shadows, observe_shadows
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, observe, with_tail
@@ -35,6 +36,7 @@ from privoxel.signals.table import SignalTable
 logger = logging.getLogger(__name__)
 
 COVARIATES_ONLY = "covariates_only"
+COVARIATES_BEST = "covariates_best"
 PSEUDO_MEMBERS = "null_pseudo_members"
 
 
@@ -73,7 +75,7 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     curve = tuple(TrainingPoint(**point._asdict()) for point in observed.curve)
     folder, step = workplace.folder, f"{plan.name}/attacks"
     kept = folder.path / "state" / plan.name / "scores.npz"
-    if folder.done(step) and kept.exists():
+    if folder.done(step) and kept.exists() and _is_complete(folder.manifest["steps"][step], plan):
         scores = Archive.load(kept).targets[plan.name]
         facts = {
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
@@ -100,6 +102,11 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
     defence = {**observed.defence, **answered}
     return Judged(plan, curve, _utility(scene.observed), scores, facts, defence)
+
+
+def _is_complete(finished: Collection[str], plan: TargetPlan) -> bool:
+    """Return whether the control that the verdict needs is there; what earlier versions finished has none."""
+    return plan.is_null or COVARIATES_BEST in finished
 
 
 class _Scene(NamedTuple):
@@ -275,7 +282,7 @@ def _attack(scene: _Scene, workplace: Workplace) -> tuple[Mapping[str, Attacked]
         return attacked, {}
     alone = crew._replace(workers=1, progress=Silent())
     (covariates,) = run_attacks([CONTROLS["covariates-only"]], table, draws, crew=alone).values()
-    controls = {COVARIATES_ONLY: covariates}
+    controls = {COVARIATES_ONLY: covariates, COVARIATES_BEST: best_of_covariates(table, draws, alone)}
     primary = next(attack for attack in ready if attack.name == settings.primary)
     alone = alone._replace(streams=streams.child("pseudo-members"))
     try:

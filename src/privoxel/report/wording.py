@@ -9,6 +9,12 @@ from privoxel.evaluation.results import CohortSummary, GroupLine, Metric, Result
 
 _MEANINGS = (
     (
+        ("covariates_best",),
+        "The most that age, sex and site could tell: by one who knows everybody but those judged, or by age "
+        "itself. Where the control before is above guessing, a leak is what an attack has over this one. As "
+        "the best of three it lies a little above guessing even where there is nothing to find.",
+    ),
+    (
         ("covariat", "age_only", "age-only"),
         "Guesses membership from age, sex and site, without the model. Above guessing, members and "
         "non-members are different people to begin with, and that much of any attack's success is not the "

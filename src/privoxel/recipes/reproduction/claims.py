@@ -17,7 +17,7 @@ from privoxel.evaluation.results import Metric
 from privoxel.evaluation.scored import Estimate, Evaluated
 from privoxel.evaluation.weighted import weighted_balanced_accuracy
 from privoxel.recipes.federation.attacking import CONTROLS
-from privoxel.recipes.judging import PSEUDO_MEMBERS
+from privoxel.recipes.judging import COVARIATES_BEST, PSEUDO_MEMBERS
 from privoxel.recipes.reproduction.cells import CentralRun, Found
 from privoxel.recipes.reproduction.central import NAMES, NETWORKS
 from privoxel.recipes.reproduction.private_figures import PrivateModels, epsilon_words
@@ -66,7 +66,8 @@ def _central(central: Mapping[str, CentralRun], streams: Streams) -> Iterator[Cl
     for model, run in central.items():
         name, attacks = NAMES[model], run.scores.evaluated
         accuracy = _accuracy(run, "prediction-label")
-        controls = (c for c in run.results.targets[0].controls if c.name != PSEUDO_MEMBERS)  # too few people
+        left_out = (PSEUDO_MEMBERS, COVARIATES_BEST)  # too few people; above one half by construction
+        controls = (c for c in run.results.targets[0].controls if c.name not in left_out)
         control = max((c.metrics["balanced_accuracy"] for c in controls), key=_value)
         yield Claim(
             claim=f"{name}: prediction and label alone reveal membership",
