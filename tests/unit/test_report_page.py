@@ -308,6 +308,7 @@ def test_each_control_has_its_own_meaning():
     assert "split in two" in meanings[0]
     assert "never saw" in meanings[1]
     assert "age, sex and site" in meanings[2]
+    assert control_meaning("covariates_best").startswith("The most that age, sex and site could tell")
     assert control_meaning("something else").startswith("A check")
 
 

@@ -14,7 +14,7 @@ from privoxel.executor import Executor, one_thread
 from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
-from privoxel.recipes.judging import judge
+from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, judge
 from privoxel.recipes.plan import attacks_on, chosen_attacks
 from privoxel.recipes.shadow_plans import shadow_design, shadow_name, threat_model_of, unsupported
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
@@ -206,6 +206,20 @@ def test_a_judged_target_has_scores_of_shadow_attacks_and_says_how_like_it_they_
     assert any(note.startswith("shadows=4, MAE") for note in judged.facts["rmia"].notes)
     assert not any("shadows" in note for note in judged.facts["abs-error"].notes)
     assert json.loads((tmp_path / "manifest.json").read_text())["steps"]["cnn3d-1/shadows"] == {"shadows": 4}
+
+
+def test_scores_without_the_control_of_the_verdict_are_made_again(tmp_path):
+    place = workplace(tmp_path, names=("abs-error",))
+    attacks = chosen_attacks(place.config)
+    finished = judge(plan(place), attacks, place)
+    kept = place.folder.manifest["steps"]["cnn3d/attacks"]
+    assert set(kept) == {"abs-error", COVARIATES_ONLY, COVARIATES_BEST}
+    place.folder.finish("cnn3d/attacks", **{k: v for k, v in kept.items() if k != COVARIATES_BEST})
+    again = judge(plan(place), attacks, place)
+    assert again.facts.keys() == finished.facts.keys()
+    np.testing.assert_array_equal(
+        again.scores.controls[COVARIATES_BEST].scores, finished.scores.controls[COVARIATES_BEST].scores
+    )
 
 
 def with_target(place, **changes):
