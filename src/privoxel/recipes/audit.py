@@ -188,7 +188,8 @@ def _estimate(
 def _plan_in_words(needs: Needs, trainers: Trainers) -> str:
     many = trainers.executor.workers
     at_once = f", {many} shadows at a time" if needs.each and many > 1 else ""
-    return f"{needs.trainings} models to train{at_once}: {needs}."
+    models = "model" if needs.trainings == 1 else "models"
+    return f"{needs.trainings} {models} to train{at_once}: {needs}."
 
 
 def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:

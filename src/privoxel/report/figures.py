@@ -67,7 +67,9 @@ def interval_chart(rows: Sequence[IntervalRow], *, key: str, title: str) -> Pict
     label = "AUC and balanced accuracy with their intervals. " + " ".join(map(_row_in_words, rows))
     caption = f"Bars are {100 * (known[0].level if known else 0.95):g} % intervals."
     if any(row.is_control for row in rows):
-        caption += " Checks, in grey, belong on the line of guessing."
+        caption += (
+            " Checks, in grey, belong on the line of guessing, covariates at their best a little above it."
+        )
     return Picture(to_svg(figure, key=key, label=label), title, caption, tuple(legend))
 
 
