@@ -1,12 +1,14 @@
-"""What every test that starts Ray is marked with."""
+"""What tests that need Ray are marked with, and those that start it."""
 
 import importlib.util
 
 import pytest
 
+HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
+DEPRECATED = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 NEEDS_RAY = [
     pytest.mark.ray,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra"),
+    HAS_RAY,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),  # ray's own
 ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from privoxel.evaluation.results import Results
-from tests.rays import needs_ray
+from tests.rays import DEPRECATED, needs_ray
 from tests.recipes.commands import call, one_network
 
 NAMES = [
@@ -84,7 +84,7 @@ def test_a_share_of_a_gpu_without_ray_is_refused(config, tmp_path, monkeypatch, 
 
 @pytest.mark.slow
 @needs_ray
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@DEPRECATED
 def test_a_run_on_ray_gives_the_scores_of_one_in_processes(config, tmp_path, monkeypatch):
     places = {"processes": (), "ray": ("--ray", "local", "--gpu-share", 0)}
     for name, options in places.items():

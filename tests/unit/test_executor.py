@@ -20,9 +20,8 @@ from privoxel.training.job import TrainingFolders
 from privoxel.training.runtime import Runtime, choose_runtime
 from tests import jobs, training_jobs
 from tests.conftest import make_cohort
-from tests.rays import NEEDS_RAY, needs_ray
+from tests.rays import DEPRECATED, NEEDS_RAY, needs_ray
 
-DEPRECATED = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 POOL = Executor("joblib", 2)
 RAY = Executor("ray", 2)
 PARALLEL = [

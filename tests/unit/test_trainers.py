@@ -9,8 +9,8 @@ from privoxel.executor import Executor
 from privoxel.executor.forecast import seconds_left
 from privoxel.recipes.trainers import choose_trainers
 from privoxel.training.runtime import Runtime
+from tests.rays import HAS_RAY
 
-NEEDS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is an extra")
 AUTO = TrainingConfig()
 CPU = Runtime("cpu", threads=8)
 GPU = Runtime("cuda", bfloat16=True, memory_format="channels_last", threads=8)
@@ -22,7 +22,7 @@ def test_processes_train_on_the_cpu_and_take_turns_on_a_gpu():
     assert choose_trainers(POOL, AUTO, GPU) == (Executor(), Runtime("cuda", True, "channels_last", 1))
 
 
-@NEEDS_RAY
+@HAS_RAY
 def test_ray_without_a_gpu_trains_on_cpus():
     executor, runtime = choose_trainers(LOCAL_RAY, AUTO, CPU)
     assert (executor.workers, executor.share, runtime.device) == (8, 0.0, "cpu")
@@ -38,20 +38,20 @@ def test_ray_trains_as_many_at_a_time_as_its_gpus_hold(share, cards, workers, mo
     assert (runtime.device, runtime.bfloat16, runtime.threads) == ("cuda", True, 1)
 
 
-@NEEDS_RAY
+@HAS_RAY
 def test_a_share_of_a_gpu_is_used_where_the_command_has_none_and_precision_stays_the_targets(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     _, runtime = choose_trainers(Executor("ray", 8, gpus=0.5), AUTO, CPU)
     assert (runtime.device, runtime.bfloat16) == ("cuda", False)
 
 
-@NEEDS_RAY
+@HAS_RAY
 def test_no_share_means_cpus_even_where_the_target_is_trained_on_a_gpu():
     _, runtime = choose_trainers(Executor("ray", 8, gpus=0.0), AUTO, GPU)
     assert (runtime.device, runtime.bfloat16) == ("cpu", False)
 
 
-@NEEDS_RAY
+@HAS_RAY
 def test_a_gpu_that_no_node_has_is_refused_before_anything_is_trained(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(

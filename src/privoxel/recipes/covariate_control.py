@@ -7,6 +7,7 @@ knows the membership of everybody but those judged, the older the likelier, the 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,12 @@ def best_of_covariates(table: SignalTable, draws: Sequence[Draw], crew: Crew) ->
     informed = _informed(table, crew)
     regression = np.nansum(informed.evaluated.scores, axis=0)  # everyone is in one fold
     found = [_over(draws, scores, informed.evaluated) for scores in (regression, table.age, -table.age)]
-    return informed._replace(evaluated=max(found, key=lambda one: float(auc_contributions(one).auc.mean())))
+    best = max(found, key=lambda one: float(auc_contributions(one).auc.mean()))
+    limits = [
+        best_threshold(row[draw.evaluated], best.members[draw.evaluated])
+        for row, draw in zip(best.scores, draws, strict=True)
+    ]
+    return informed._replace(evaluated=replace(best, thresholds=np.array(limits)))
 
 
 def _informed(table: SignalTable, crew: Crew) -> Attacked:
@@ -60,7 +66,6 @@ def _at_most(scans: BoolArray, members: BoolArray, codes: IntArray, rng: np.rand
 
 
 def _over(draws: Sequence[Draw], scores: FloatArray, whose: Evaluated) -> Evaluated:
-    """Return ``scores`` on whom each draw evaluates, with the threshold that is best there."""
+    """Return ``scores`` on whom each draw evaluates, without thresholds yet."""
     rows = np.where([draw.evaluated for draw in draws], scores, np.nan)
-    limits = [best_threshold(scores[draw.evaluated], whose.members[draw.evaluated]) for draw in draws]
-    return Evaluated(rows, np.array(limits), whose.members, whose.participants)
+    return Evaluated(rows, np.zeros(len(draws)), whose.members, whose.participants)
