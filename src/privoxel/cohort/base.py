@@ -6,6 +6,7 @@ of a participant: (participant, session, rec). Every row of a cohort is a scan.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -97,16 +98,18 @@ class Covariates:
     def __len__(self) -> int:
         return len(self.scans)
 
-    @property
+    @cached_property
     def participants(self) -> tuple[str, ...]:
         """Distinct participants, in the order of their first scan."""
         return tuple(dict.fromkeys(scan.participant for scan in self.scans))
 
-    @property
+    @cached_property
     def participant_index(self) -> IntArray:
-        """For each scan the position of its participant in ``participants``."""
+        """For each scan the position of its participant in ``participants``; not to be written to."""
         position = {name: i for i, name in enumerate(self.participants)}
-        return np.array([position[scan.participant] for scan in self.scans], dtype=np.int64)
+        index = np.array([position[scan.participant] for scan in self.scans], dtype=np.int64)
+        index.flags.writeable = False
+        return index
 
     def select(self, rows: npt.ArrayLike) -> "Covariates":
         """Return the covariates of the scans at ``rows`` (indices or a Boolean mask)."""

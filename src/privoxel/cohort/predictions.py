@@ -163,10 +163,11 @@ def _column_problems(place: str, table: Table, sexes: dict[int, str]) -> Iterabl
 
 def _lines(place: str, table: Table, *, needs_member: bool) -> tuple[list[_Line], list[Problem]]:
     lines, problems = [], []
+    has_sd, references = "sd" in table.columns, reference_columns(table)
     for row in table.rows:
         faults: list[tuple[str, str]] = []
         state = MEMBER_WORDS.get(row.get("member").lower()) if needs_member else EXCLUDED
-        line = _line(row, state, faults, table)
+        line = _line(row, state, faults, has_sd=has_sd, references=references)
         name = row.get("participant_id")
         problems += [
             Problem(f"{place} line {row.line}", what, remedy, label(name, "sub") or None)
@@ -177,7 +178,9 @@ def _lines(place: str, table: Table, *, needs_member: bool) -> tuple[list[_Line]
     return lines, problems
 
 
-def _line(row: Row, state: int | None, faults: list[tuple[str, str]], table: Table) -> _Line | None:
+def _line(
+    row: Row, state: int | None, faults: list[tuple[str, str]], *, has_sd: bool, references: Sequence[str]
+) -> _Line | None:
     """Return the line if it can be used; what is wrong with it is added to ``faults``."""
     participant = label(row.get("participant_id"), "sub")
     if not participant:
@@ -196,14 +199,13 @@ def _line(row: Row, state: int | None, faults: list[tuple[str, str]], table: Tab
         missing = not row.get("predicted_age")
         what = "has no predicted_age" if missing else "has a predicted_age that is not a number"
         faults.append((what, "Give the model's answer in years"))
-    has_sd = "sd" in table.columns
     sd = _number(row.get("sd")) if has_sd else None
     if has_sd and not (sd is not None and sd > 0):
         faults.append(("has an sd that is not a positive number", "Give it in years, or remove the column"))
-    references = _references(row, reference_columns(table), faults)
+    answers = _references(row, references, faults)
     if faults or age is None or prediction is None or state is None:
         return None
-    return _Line(row, scan, age, prediction, sd or np.nan, state, references)
+    return _Line(row, scan, age, prediction, sd or np.nan, state, answers)
 
 
 def _references(row: Row, columns: Sequence[str], faults: list[tuple[str, str]]) -> tuple[float, ...]:
