@@ -112,8 +112,9 @@ class LowerBound(Record):
 class PrivacyLoss(Record):
     """ε of differential privacy from both sides: what an attack shows, and what the accountant allows.
 
-    ``lower`` is the largest of ``bounds`` that assumes no Gaussian mechanism. Without differential privacy
-    there is no ``upper``: none is known, or it is infinite.
+    ``lower`` is the largest of ``bounds`` that assumes no Gaussian mechanism; None without bounds, of which
+    ``reason`` says why there are none. Without differential privacy there is no ``upper``: none is known, or
+    it is infinite.
     """
 
     on: Literal["participants", "canaries"]
@@ -121,9 +122,10 @@ class PrivacyLoss(Record):
     title: str
     threat_model: str
     delta: float
-    lower: float
+    lower: float | None
     upper: float | None = None
     bounds: list[LowerBound]
+    reason: str = ""
     n_members: int
     n_non_members: int
 

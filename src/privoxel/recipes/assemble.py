@@ -43,7 +43,7 @@ CONTROL_TITLES = {
 }
 
 
-def assemble_results(
+def assemble_results(  # noqa: PLR0913 - all that results are made of
     judged: Sequence[Judged],
     *,
     config: RunConfig,
@@ -51,9 +51,11 @@ def assemble_results(
     facts: Mapping[str, Any],
     risk: Sequence[RiskSummary] = (),
     workers: int = 1,
+    drawn: bool = True,
 ) -> Results:
     """Return the results of a run; null targets appear as controls of the targets they stand beside.
 
+    ``drawn``: members were drawn at random from the people who are judged, as a run draws them.
     Estimates are made by ``workers`` threads, each from a stream of its own: their number changes nothing.
     """
     real = [one for one in judged if not one.plan.is_null]
@@ -61,7 +63,7 @@ def assemble_results(
         choosing = pool.submit(best_attacks, real, config)
         comparing = pool.submit(compared_attacks, by_model(real))
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
-        bounds = [privacy_losses(one, config, len(real)) for one in real]
+        bounds = [privacy_losses(one, config, len(real), drawn=drawn) for one in real]
         both = zip(targets, bounds, strict=True)
         targets = [target.model_copy(update={"epsilon": found}) for target, found in both]
         best, comparisons = choosing.result(), comparing.result()

@@ -171,6 +171,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
             risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
             workers=options.workers,
+            drawn=options.coin,
         )
         clock.lap("estimates")
         results = _with_context(results, compared, shown, options, brought.notes)

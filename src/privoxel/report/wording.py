@@ -11,8 +11,9 @@ _MEANINGS = (
     (
         ("covariates_best",),
         "The most that age, sex and site could tell: by one who knows everybody but those judged, or by age "
-        "itself. Where the control before is above guessing, a leak is what an attack has over this one. As "
-        "the best of three it lies a little above guessing even where there is nothing to find.",
+        "itself. Where the control before is above guessing, or the interval of this one, a leak is what an "
+        "attack has over this one. As the best of three it lies a little above guessing even where there is "
+        "nothing to find.",
     ),
     (
         ("covariat", "age_only", "age-only"),
