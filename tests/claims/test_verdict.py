@@ -105,7 +105,7 @@ def test_who_knows_which_group_is_older_is_called_a_leak_in_no_more_audits_than_
     """Over a control that learned from as few people as an attacker it was 13 % at two years, 44 at five.
 
     Of many people and sites such a control misses a small difference in age by luck: where it alone decided
-    whether an excess is asked for, 16 % of audits of 1,000 + 1,000 people at 8 sites were called a leak.
+    whether an excess is asked for, 11 % of these audits of 1,000 + 1,000 at 8 sites were called a leak.
     """
     audits = [audit_of_ages(years, seed, people, sites) for seed in range(7000, 7150)]
     found = [shows_a_leak(reader, **known_of(reader, *controls)) for reader, *controls in audits]
