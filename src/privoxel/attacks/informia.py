@@ -77,3 +77,5 @@ def divergence(ratio: LogRatio, population: SignalTable) -> float:
 
 
 ATTACKS = (InfoRmia(),)
+BY_NAME = (InfoRmia("informia-student", "InfoRMIA (Student likelihood)", Likelihood.STUDENT),)
+"""Ranks scans of a target as ``rmia-student`` does: for comparing scores of different targets."""
