@@ -1,6 +1,7 @@
 """What every registered attack and control must keep, whatever it computes."""
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ EVERYONE = (
     *(pytest.param(attack, marks=pytest.mark.slow) for attack in CENTRED.values()),
 )
 NULL_SEEDS = range(6)
+PAPER = r"\b(19|20)\d\d\b"
+PLACE = r"section|§|appendix|algorithm|equation|table|figure|adversary \d|attack [A-Z]\b"
 
 
 @pytest.fixture(scope="module", params=EVERYONE, ids=lambda attack: attack.name)
@@ -217,12 +220,18 @@ def test_it_cannot_be_changed(attack):
 def test_it_is_described(attack):
     assert attack.name == attack.name.lower().replace(" ", "-")
     assert attack.title
-    assert attack.source
     assert isinstance(attack.threat_model, ThreatModel)
     inside = ("gradient", "activation", "projection", "product", "step")
     needs_weights = any(signal.startswith(inside) for signal in attack.requires)
     holds_more = needs_weights or course_of(attack) is not Course.LAST
     assert holds_more == (attack.threat_model is ThreatModel.WHITE_BOX)
+
+
+def test_its_source_says_where_in_a_paper_it_stands_or_that_it_was_not_seen_there_or_is_ours(attack):
+    if re.search(PAPER, attack.source):
+        assert re.search(PLACE, attack.source), "name the place, or write (section not seen)"
+    else:
+        assert attack.source.startswith("privoxel;")
 
 
 @pytest.mark.parametrize(

@@ -93,14 +93,19 @@ ON_TRAINING: Mapping[str, Attack] = MappingProxyType({attack.name: attack for at
 """Attacks on the course of training: predictions or gradients of everyone at every kept snapshot."""
 
 WHEN_NAMED: Mapping[str, Attack] = MappingProxyType(
-    {**ON_COPIES, **ON_TRAINING, **{attack.name: attack for attack in projected.ATTACKS}}
+    {
+        **ON_COPIES,
+        **ON_TRAINING,
+        **{attack.name: attack for attack in (*projected.ATTACKS, *informia.BY_NAME)},
+    }
 )
-"""Attacks that ``all`` leaves out, because what they read costs much: a run makes it where they are named."""
+"""Attacks that ``all`` leaves out and a run takes where they are named: what they read costs much, or they
+rank scans as another does."""
 
 CENTRED: Mapping[str, Attack] = MappingProxyType(
     {
         name: form
-        for name, form in recentred.centred_forms((*_ATTACKS, *_ON_TRAINING)).items()
+        for name, form in recentred.centred_forms((*_ATTACKS, *_ON_TRAINING, *informia.BY_NAME)).items()
         if name not in ATTACKS
     }
 )

@@ -96,7 +96,7 @@ def log_likelihood(residuals: FloatArray, scale: float, likelihood: Likelihood) 
 @final
 @dataclass(frozen=True)
 class LogRatio:
-    """log p(x | target) − log p(x) of scans x, with the p(x) of Zarifzadeh et al. 2024 (section 3).
+    """log p(x | target) − log p(x) of scans x, with the p(x) of Zarifzadeh et al. 2024 (section not seen).
 
     p(x | model) is a density of the residual of one ``scale``. Offline p(x) = ½((1 + a)·mean_OUT p(x | k) +
     1 − a), the paper's linear guess at what models with x would say; online it is half the mean over IN and

@@ -49,7 +49,7 @@ class Rmia(OnReferences):
     gamma: float = 1.0
 
     needs_leaked = True
-    source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
+    source = "Zarifzadeh et al. 2024 (ICML), algorithm 1; offline Pr(x) (section not seen); likelihoods ours"
 
     @property
     def fewest(self) -> tuple[int, int]:
