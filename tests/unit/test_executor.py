@@ -89,6 +89,28 @@ def test_short_jobs_survive_a_killed_worker_and_keep_their_order(tmp_path):
     assert all(jobs.starts(tmp_path, name) >= 2 for name in "abcd")
 
 
+def test_workers_end_soon_after_the_process_that_started_them_was_killed(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom privoxel.executor import Executor, Job\n"
+        "from tests import jobs\nfolder = Path(sys.argv[1])\n"
+        "Executor('joblib', 2).run(\n"
+        "    [Job(n, jobs.held, (folder, n, s)) for n, s in (('busy', 300.0), ('idle', 0.0))]\n)"
+    )
+    driver = start([sys.executable, "-c", script, str(tmp_path)], {})
+    try:
+        for name in ("busy", "idle"):
+            jobs.wait_for(tmp_path, name, 1)
+        assert jobs.is_held(tmp_path, "busy")
+        assert jobs.is_held(tmp_path, "idle")
+    finally:
+        driver.kill()
+        driver.wait(timeout=30)
+    until = time.monotonic() + 30
+    while jobs.is_held(tmp_path, "busy") or jobs.is_held(tmp_path, "idle"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def shadow(folder, k):
     folders = TrainingFolders(folder / str(k), folder / str(k) / "state")
     training = TrainingConfig(epochs=1, batch_size=4)
