@@ -1,4 +1,5 @@
 import ctypes
+import logging
 import os
 import socket
 import subprocess
@@ -190,16 +191,23 @@ class Watched:
         raise AssertionError(text)
 
 
-def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path, monkeypatch):
-    watched, now = Watched(), [0.0]
+@pytest.fixture
+def later(monkeypatch):
+    """A job that returns its name after so many seconds, of a clock that only such jobs move."""
+    now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
-    def a_minute(name):
-        now[0] += 60.0
+    def job(name, seconds=60.0):
+        now[0] += seconds
         return name
 
+    return job
+
+
+def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path, later):
+    watched = Watched()
     keep = Finished(tmp_path / "done", "x")
-    todo = [Job(name, a_minute, (name,)) for name in ("a", "b", "c", "d")]
+    todo = [Job(name, later, (name,)) for name in ("a", "b", "c", "d")]
     Executor().run(todo[:1], keep=keep)
     Executor().run(todo, keep=keep, progress=watched, title="shadows", expected=100.0)
     assert watched.seen == [
@@ -209,6 +217,20 @@ def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path
         *(1, "about 60 s left"),
         *(1, "nearly done"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (60.0, ["1 of 4, about 3 min left", "2 of 4, about 2 min left", "3 of 4, about 60 s left"]),
+        (25.0, ["3 of 4, about 25 s left"]),
+        (1.0, []),
+    ],
+)
+def test_the_log_says_how_far_jobs_are_and_no_more_than_once_a_minute(seconds, expected, later, caplog):
+    with caplog.at_level(logging.INFO, "privoxel"):
+        Executor().run([Job(name, later, (name, seconds)) for name in "abcd"], title="shadows")
+    assert [record.getMessage() for record in caplog.records] == [f"shadows: {line}" for line in expected]
 
 
 def test_run_jobs_keeps_the_order_and_streams():
