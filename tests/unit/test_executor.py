@@ -262,6 +262,27 @@ def test_a_missing_cluster_is_named_with_the_command_that_starts_one():
 @pytest.mark.slow
 @needs_ray
 @DEPRECATED
+def test_a_cluster_for_the_run_is_started_whatever_other_one_the_environment_names(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert RAY.run([Job(name, training_jobs.threads) for name in "ab"]) == [1, 1]
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_cluster_that_does_not_start_is_an_error_with_its_reason(monkeypatch):
+    import ray  # noqa: PLC0415 - an extra
+
+    def full(**_):
+        raise ValueError("Insufficient memory")
+
+    monkeypatch.setattr(ray, "init", full)
+    with pytest.raises(JobError, match=r"start a cluster of 2 cores .*, got: Insufficient memory"):
+        RAY.run([Job("a", training_jobs.threads)])
+
+
+@pytest.mark.slow
+@needs_ray
+@DEPRECATED
 def test_a_share_of_a_gpu_that_no_node_has_is_refused_instead_of_waited_for():
     with pytest.raises(JobError, match=r"Jobs of 1 core and 99 GPU need a node with as much"):
         Executor("ray", gpus=99.0).run([Job("a", training_jobs.threads)])
