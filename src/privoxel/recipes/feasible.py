@@ -6,7 +6,7 @@ import numpy as np
 
 from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans
+from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans, without_training_scans
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
@@ -43,6 +43,15 @@ def check_feasible(
 
 def _protocol_faults(config: RunConfig, design: Design, number: int, cohort: Cohort) -> list[str]:
     membership = membership_of(design, cohort.covariates)
+    try:
+        lacking = without_training_scans(cohort.covariates, config.split.train_sessions)
+    except ConfigError as error:
+        return [str(error)]
+    if lacking:
+        return [
+            f"[split] train_sessions needs a scan of the sessions it names of everybody, got none of "
+            f"{len(lacking)} participants ({lacking[0]} first). Leave them out, or give a number of sessions."
+        ]
     trained = training_scans(cohort.covariates, config.split.train_sessions)
     judged = (membership != EXCLUDED) & trained
     people = cohort.covariates.participant_index[judged]
