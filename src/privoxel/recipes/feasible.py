@@ -11,6 +11,7 @@ from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.adversaries import attack_streams, protocol_draws
+from privoxel.recipes.canaries import unfit_for_canaries
 from privoxel.recipes.course import course_faults
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadow_plans import unsupported
@@ -33,6 +34,9 @@ def check_feasible(
     ]
     for plan in plan_targets(config, designs[:1]):
         faults += _model_faults(plan, attacks, config, cohort)
+    if config.canaries is not None:
+        unfit = unfit_for_canaries(attacks[config.attacks.primary])
+        faults += [unfit] if unfit else []
     faults += _privacy_faults(plan_targets(config, designs), config)
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
