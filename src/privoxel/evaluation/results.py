@@ -78,6 +78,13 @@ class TrainingPoint(Record):
     validation_mae: float | None = None
 
 
+class SessionCount(Record):
+    """A session that counted as trained on, and how many participants have a scan of it."""
+
+    label: str | None = Field(description="null: all sessions of fewer people than [report] smallest_group")
+    participants: int
+
+
 class OtherScans(Record):
     """What one attack reaches with the trained-on scans, and with other scans of the same people.
 
@@ -146,6 +153,9 @@ class Target(Record):
     training: list[TrainingPoint] = []
     attacks: list[AttackResult]
     controls: list[AttackResult]
+    trained_sessions: list[SessionCount] = Field(
+        [], description="whose scans counted as trained on and were attacked; empty where all sessions did"
+    )
     other_scans: list[OtherScans] = []
     epsilon: list[PrivacyLoss] = Field([], description="bounds on the ε of its training")
 

@@ -19,6 +19,7 @@ from privoxel.evaluation.results import (
     OtherScans,
     Results,
     RiskSummary,
+    SessionCount,
     Target,
 )
 from privoxel.evaluation.scored import Evaluated
@@ -31,6 +32,7 @@ from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, PSEUDO_ME
 from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
+from privoxel.report.wording import trained_sessions_in_words
 from privoxel.seeding import Streams
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,12 @@ def assemble_results(  # noqa: PLR0913 - all that results are made of
         bounds = [privacy_losses(one, config, len(real), drawn=drawn) for one in real]
         both = zip(targets, bounds, strict=True)
         targets = [target.model_copy(update={"epsilon": found}) for target, found in both]
+        for words in dict.fromkeys(
+            trained_sessions_in_words(target.trained_sessions)
+            for target in targets
+            if target.trained_sessions
+        ):
+            logger.info(words)
         best, comparisons = choosing.result(), comparing.result()
     return Results(
         title=config.report.title,
@@ -124,8 +132,16 @@ def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoo
         training=list(one.curve),
         attacks=estimated[:n_attacks],
         controls=estimated[n_attacks:],
+        trained_sessions=session_counts(one.sessions, config.report.smallest_group),
         other_scans=_other_scans(one, config),
     )
+
+
+def session_counts(people: Mapping[str, int], smallest: int) -> list[SessionCount]:
+    """Return how many ``people`` have each session; those of fewer than ``smallest`` (dates) in one."""
+    counts = [SessionCount(label=label, participants=n) for label, n in people.items() if n >= smallest]
+    rest = sum(n for n in people.values() if n < smallest)
+    return [*counts, SessionCount(label=None, participants=rest)] if rest else counts
 
 
 def _errors(one: Judged) -> dict[str, Metric]:
