@@ -50,7 +50,10 @@ class SplitConfig(Section):
         "coin, which a one-run bound on ε needs",
     )
     stratify: Literal["age"] | None = "age"
-    designs: Positive = Field(1, description="independent random memberships, one target each")
+    designs: Positive = Field(1, description="independent random memberships")
+    trainings: Positive = Field(
+        1, description="targets of each design, trained from other seeds: their spread is told apart"
+    )
     null_target: bool | None = Field(None, description="false: no null target although there are others")
     train_sessions: Positive | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,

@@ -15,7 +15,7 @@ from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, judge
-from privoxel.recipes.plan import attacks_on, chosen_attacks, not_run
+from privoxel.recipes.plan import attacks_on, chosen_attacks, not_run, plan_targets
 from privoxel.recipes.shadow_plans import shadow_design, shadow_name, threat_model_of, unsupported
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
 from privoxel.recipes.shadows import FROM_TARGET, Fidelity, observe_shadows
@@ -170,6 +170,17 @@ def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path)
         "shadow-combined",
         "shadow-stacked",
     }
+
+
+def test_trainings_of_one_design_share_shadows_and_have_students_of_their_own():
+    config = parse_config(
+        {"split": {"trainings": 2}, "shadows": {"count": 2, "distilled": 1, "design": "population"}}
+    )
+    first, again, null = plan_targets(config, [DESIGN])
+    assert [one.name for one in (first, again, null)] == ["cnn3d", "cnn3d-training-2", "cnn3d-null"]
+    assert shadow_name(again, config) == shadow_name(first, config)
+    students = {shadow_name(one, config, ReferenceKind.DISTILLED) for one in (first, again, null)}
+    assert len(students) == 3
 
 
 def test_attacks_with_references_are_not_part_of_all_without_shadows():

@@ -49,12 +49,16 @@ VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation", "quantile-gaus
 
 
 def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPlan, ...]:
-    """Return every model × design; after each, where the design has ``others``, its null target."""
+    """Return every model × design × training; after each design with ``others`` its null target."""
     plans: list[TargetPlan] = []
     for model in config.models:
         for k, design in enumerate(designs, start=1):
             name = model.name if len(designs) == 1 else f"{model.name}-{k}"
             plans.append(TargetPlan(name, model, design, k))
+            plans += [
+                TargetPlan(f"{name}-training-{repeat}", model, design, k, training=repeat)
+                for repeat in range(2, config.split.trainings + 1)
+            ]
             if design.others and config.split.null_target is not False:
                 plans.append(TargetPlan(f"{name}-null", model, design, k, is_null=True))
     return tuple(plans)
