@@ -68,6 +68,50 @@ def test_reading_is_that_of_signals_and_of_the_predictions_of_shadows():
     assert needs.reading.core_seconds == pytest.approx(2 * (signals + judged) + 2 * 23 * 2.0 / 3)
 
 
+def reading_of(*names, epochs=6, **training):
+    """Return the seconds of reading a scan for ``names``, in a training that keeps every epoch."""
+    settings = config(("abs-error", *names)).to_dict()
+    settings["training"] |= {"epochs": epochs, "snapshot_every": 1, **training}
+    pace, parsed = {"cnn3d": PACE["cnn3d"]._replace(signal_seconds=4.0)}, parse_config(settings)
+    plans = plan_targets(parsed, [replace(DESIGN, others=())])
+    return needs_of(plans, parsed, COHORT, pace, TWO).reading.seconds / 23
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((), 4.0),
+        (("stability",), 4.0 + 6 * 1.0 / 3),
+        (("stability", "stability-rotation"), 4.0 + 2 * 6 * 1.0 / 3),
+        (("trajectory",), 4.0 + 6 * 1.0 / 3),
+        (("movement-alignment",), 4.0 + 5 * 4.0),
+        (("movement-alignment", "trajectory"), 4.0 + 5 * 4.0 + 6 * 1.0 / 3),
+    ],
+)
+def test_reading_counts_passes_over_copies_and_over_the_course_of_the_training(names, expected):
+    assert reading_of(*names) == pytest.approx(expected)
+
+
+def test_validation_scans_are_predicted_after_every_epoch():
+    def training(validation):
+        design = replace(DESIGN, others=(), validation=validation)
+        settings = config()
+        return needs_of(plan_targets(settings, [design]), settings, COHORT, PACE, TWO).training.seconds
+
+    assert training(PEOPLE[23:32]) == pytest.approx(training(()) + 10 * 9 * 1.0 / 3)
+
+
+def test_models_that_defences_need_are_among_the_models_to_train():
+    def trainings(**defence):
+        settings = config(("abs-error", "rmia", "distilled-rmia"), count=4, distilled=3)
+        parsed = parse_config({**settings.to_dict(), "defence": defence})
+        return needs_of(plan_targets(parsed, [DESIGN]), parsed, COHORT, PACE, TWO).trainings
+
+    assert trainings() == 2 + 4 + 3
+    assert trainings(pretraining={"epochs": 2}) == 2 + 4 + 3 + 1
+    assert trainings(distillation={}) == 2 * (2 + 4) + 3
+
+
 def test_attacks_count_by_number_draws_and_what_they_train():
     def attacking(*names, image=0, attackers=1):
         pace = {"cnn3d": PACE["cnn3d"]._replace(image=image)}

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,20 @@ def course_faults(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig
             "or leave it out."
         )
     return faults
+
+
+class Passes(NamedTuple):
+    """How often a scan goes through a model: to be predicted, and to have its gradient taken."""
+
+    predictions: int
+    gradients: int
+
+
+def course_passes(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig) -> Passes:
+    """Return the passes of one scan that make the further signals which ``attacks`` on ``plan`` read."""
+    snapshots, read = _snapshots_of(plan, config), reads_course(attacks)
+    predictions = len(STEPS) * len(copies_for(attacks)) + snapshots * (Course.KEPT in read)
+    return Passes(predictions, (snapshots - 1) * (Course.INTERVALS in read))
 
 
 def course_bytes(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig, tensors: int) -> int:

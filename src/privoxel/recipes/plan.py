@@ -26,7 +26,7 @@ from privoxel.executor import one_thread
 from privoxel.gradients.one_pass import Extractor
 from privoxel.models import AuditableModel, build_model, spec_of
 from privoxel.progress import duration
-from privoxel.recipes.course import course_bytes
+from privoxel.recipes.course import course_bytes, course_passes
 from privoxel.recipes.shadow_plans import SETTINGS, ShadowPlan, available, shadow_plans, unsupported
 from privoxel.recipes.target import TargetPlan, needed_signals
 from privoxel.seeding import torch_stream
@@ -241,12 +241,14 @@ def needs_of(
         pace, judged = paces[plan.model.name], _observed(plan, cohort)
         epochs = plan.model.epochs or config.training.epochs
         scans = epochs * _trained(plan.trained_on, config, cohort) * factor + student_scans(config, epochs)
+        scans += INFERENCE * epochs * _trained(plan.design.validation, config, cohort)
         training = training.plus(pace.seconds * scans, runtime.threads)
-        reading = reading.plus(pace.signal_seconds * judged, runtime.threads)
-        seconds = attack_seconds(attacks_on(plan, chosen, config), config, pace.image)
+        attacks = attacks_on(plan, chosen, config)
+        reading = reading.plus(_read_seconds(attacks, plan, config, pace) * judged, runtime.threads)
+        seconds = attack_seconds(attacks, config, pace.image)
         attacking = attacking.plus(seconds / crews.attackers, crews.attackers)
         snapshots = 1 + epochs // config.training.snapshot_every
-        further = course_bytes(attacks_on(plan, chosen, config), plan, config, pace.tensors)
+        further = course_bytes(attacks, plan, config, pace.tensors)
         disk += 4 * pace.weights * (snapshots + 3) + (pace.signal_bytes + further) * judged
     shadows, each = _shadow_plans(plans, config), dict[str, float]()
     for shadow in shadows:
@@ -267,9 +269,26 @@ def needs_of(
         seconds = sum(pace.seconds for pace in paces.values()) * pretraining.epochs * brains
         training = training.plus(seconds, runtime.threads)
     cache = cached_size(cohort) * (1 + (brains / len(cohort) if config.defences.needs_public else 0))
-    trainings = len(plans) + sum(map(len, shadows))
+    trainings = _trainings(plans, shadows, config)
     memory = max(pace.memory for pace in paces.values())
     return Needs(trainings, training, reading, attacking, disk, cache, memory, each)
+
+
+def _read_seconds(attacks: Sequence[Attack], plan: TargetPlan, config: RunConfig, pace: Pace) -> float:
+    """Return the seconds of reading everything that ``attacks`` need of one scan.
+
+    Signals once and for every interval of the training, predictions on copies and of kept weights besides.
+    """
+    passes = course_passes(attacks, plan, config)
+    return pace.signal_seconds * (1 + passes.gradients) + INFERENCE * pace.seconds * passes.predictions
+
+
+def _trainings(plans: Sequence[TargetPlan], shadows: Sequence[ShadowPlan], config: RunConfig) -> int:
+    """Return how many models are trained: also what a model starts from, and its student that is released."""
+    defended = len(plans) + sum(len(shadow) for shadow in shadows if shadow.kind is ReferenceKind.SHADOW)
+    students = sum(len(shadow) for shadow in shadows if shadow.kind is ReferenceKind.DISTILLED)
+    starts = len(config.models) if config.defences.pretraining is not None else 0
+    return defended * (1 if config.defences.distillation is None else 2) + students + starts
 
 
 def peak_memory(runtime: Runtime) -> float:
