@@ -1,5 +1,6 @@
 """Small jobs for tests of executors; importable by worker processes, which they do not keep waiting."""
 
+import fcntl
 import os
 import signal
 import time
@@ -89,3 +90,22 @@ def node_of(seconds: float) -> str:
 
     time.sleep(seconds)
     return ray.get_runtime_context().get_node_id()
+
+
+def held(folder: Path, name: str, seconds: float) -> str:
+    """Hold a lock until this process ends, whatever runs in it then, and run for ``seconds``."""
+    file = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR)  # never closed
+    fcntl.flock(file, fcntl.LOCK_EX)
+    started(folder, name)
+    time.sleep(seconds)
+    return name
+
+
+def is_held(folder: Path, name: str) -> bool:
+    """Return whether a process that runs holds the lock of ``held``."""
+    with (folder / f"{name}.lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,5 +1,9 @@
-"""Progress bars on a terminal."""
+"""Progress bars on a terminal, and a line now and then where there is none.
 
+What a batch system writes to a file shows no bars; there a note becomes a line, at most one a minute.
+"""
+
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
@@ -8,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from privoxel.progress import Task
+
+LINE_EVERY = 60.0
+"""Seconds between two lines where there is no terminal, at least."""
 
 
 @final
@@ -28,7 +35,8 @@ class Bars:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=self._console, refresh_per_second=4) as progress:
-            yield _Bar(progress, progress.add_task(title, total=total, note=""))
+            bar = _Bar(progress, progress.add_task(title, total=total, note=""))
+            yield bar if self._console.is_terminal else _Lines(bar, self, title, total)
 
     def say(self, text: str) -> None:
         """Show one line."""
@@ -46,3 +54,27 @@ class _Bar:
 
     def note(self, text: str) -> None:
         self._progress.update(self._task, note=text)
+
+
+@final
+class _Lines:
+    """A bar that nobody sees until it ends, whose notes are said meanwhile: not all, and not the last."""
+
+    def __init__(self, bar: _Bar, bars: Bars, title: str, total: float) -> None:
+        self._bar = bar
+        self._bars = bars
+        self._title = title
+        self._total = total
+        self._done = 0.0
+        self._said = time.perf_counter()
+
+    def advance(self, steps: float = 1) -> None:
+        self._done += steps
+        self._bar.advance(steps)
+
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+        now = time.perf_counter()
+        if now >= self._said + LINE_EVERY and self._done < self._total:
+            self._said = now
+            self._bars.say(f"{self._title}: {self._done:,.0f} of {self._total:,.0f}, {text}")

@@ -34,7 +34,7 @@ from privoxel.attacks.base import (
     optional_signals,
 )
 from privoxel.errors import ConfigError, SignalError
-from privoxel.signals.table import LazyArray, SignalTable
+from privoxel.signals.table import LazyArray, Membership, SignalTable
 from tests.tables import leak, make_references, make_table
 
 EVERYONE = (
@@ -92,6 +92,18 @@ def test_permuting_the_scans_permutes_the_scores(attack, small, baseline):
     permuted = scored(attack, (target.select(order), knowledge))
     np.testing.assert_allclose(permuted.scores, baseline.scores[order], rtol=1e-4, atol=1e-5)
     assert permuted.threshold == pytest.approx(baseline.threshold)
+
+
+def test_a_population_that_no_reference_was_trained_on_will_do(attack, small):
+    target, knowledge = small
+    taken, models = np.arange(len(target)) < 9, knowledge.models
+    population = target.select(taken)
+    states = models.membership.copy()
+    states[:, [models.scans.index(scan) for scan in population.scans]] = Membership.NON_MEMBER
+    apart = Knowledge(knowledge.leaked, replace(models, membership=states), population)
+    result = scored(attack, (target.select(~taken), apart))
+    assert np.isfinite(result.scores).all()
+    assert len(np.unique(result.scores)) > 1
 
 
 def test_the_same_seed_gives_the_same_scores_whatever_the_global_random_state(attack, small, baseline):

@@ -1,4 +1,5 @@
 import ctypes
+import logging
 import os
 import socket
 import subprocess
@@ -89,6 +90,28 @@ def test_short_jobs_survive_a_killed_worker_and_keep_their_order(tmp_path):
     assert all(jobs.starts(tmp_path, name) >= 2 for name in "abcd")
 
 
+def test_workers_end_soon_after_the_process_that_started_them_was_killed(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom privoxel.executor import Executor, Job\n"
+        "from tests import jobs\nfolder = Path(sys.argv[1])\n"
+        "Executor('joblib', 2).run(\n"
+        "    [Job(n, jobs.held, (folder, n, s)) for n, s in (('busy', 300.0), ('idle', 0.0))]\n)"
+    )
+    driver = start([sys.executable, "-c", script, str(tmp_path)], {})
+    try:
+        for name in ("busy", "idle"):
+            jobs.wait_for(tmp_path, name, 1)
+        assert jobs.is_held(tmp_path, "busy")
+        assert jobs.is_held(tmp_path, "idle")
+    finally:
+        driver.kill()
+        driver.wait(timeout=30)
+    until = time.monotonic() + 30
+    while jobs.is_held(tmp_path, "busy") or jobs.is_held(tmp_path, "idle"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def shadow(folder, k):
     folders = TrainingFolders(folder / str(k), folder / str(k) / "state")
     training = TrainingConfig(epochs=1, batch_size=4)
@@ -168,16 +191,23 @@ class Watched:
         raise AssertionError(text)
 
 
-def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path, monkeypatch):
-    watched, now = Watched(), [0.0]
+@pytest.fixture
+def later(monkeypatch):
+    """A job that returns its name after so many seconds, of a clock that only such jobs move."""
+    now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
-    def a_minute(name):
-        now[0] += 60.0
+    def job(name, seconds=60.0):
+        now[0] += seconds
         return name
 
+    return job
+
+
+def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path, later):
+    watched = Watched()
     keep = Finished(tmp_path / "done", "x")
-    todo = [Job(name, a_minute, (name,)) for name in ("a", "b", "c", "d")]
+    todo = [Job(name, later, (name,)) for name in ("a", "b", "c", "d")]
     Executor().run(todo[:1], keep=keep)
     Executor().run(todo, keep=keep, progress=watched, title="shadows", expected=100.0)
     assert watched.seen == [
@@ -187,6 +217,20 @@ def test_progress_counts_finished_jobs_and_says_how_long_the_rest_takes(tmp_path
         *(1, "about 60 s left"),
         *(1, "nearly done"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (60.0, ["1 of 4, about 3 min left", "2 of 4, about 2 min left", "3 of 4, about 60 s left"]),
+        (25.0, ["3 of 4, about 25 s left"]),
+        (1.0, []),
+    ],
+)
+def test_the_log_says_how_far_jobs_are_and_no_more_than_once_a_minute(seconds, expected, later, caplog):
+    with caplog.at_level(logging.INFO, "privoxel"):
+        Executor().run([Job(name, later, (name, seconds)) for name in "abcd"], title="shadows")
+    assert [record.getMessage() for record in caplog.records] == [f"shadows: {line}" for line in expected]
 
 
 def test_run_jobs_keeps_the_order_and_streams():
@@ -213,6 +257,27 @@ def test_jobs_of_one_name_are_refused():
 def test_a_missing_cluster_is_named_with_the_command_that_starts_one():
     with pytest.raises(JobError, match=r"needs a cluster at '127.0.0.1:1'.*ray start --head"):
         Executor("ray", address="127.0.0.1:1").run([Job("a", training_jobs.threads)])
+
+
+@pytest.mark.slow
+@needs_ray
+@DEPRECATED
+def test_a_cluster_for_the_run_is_started_whatever_other_one_the_environment_names(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert RAY.run([Job(name, training_jobs.threads) for name in "ab"]) == [1, 1]
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_cluster_that_does_not_start_is_an_error_with_its_reason(monkeypatch):
+    import ray  # noqa: PLC0415 - an extra
+
+    def full(**_):
+        raise ValueError("Insufficient memory")
+
+    monkeypatch.setattr(ray, "init", full)
+    with pytest.raises(JobError, match=r"start a cluster of 2 cores .*, got: Insufficient memory"):
+        RAY.run([Job("a", training_jobs.threads)])
 
 
 @pytest.mark.slow

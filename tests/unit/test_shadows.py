@@ -15,7 +15,7 @@ from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, judge
-from privoxel.recipes.plan import attacks_on, chosen_attacks
+from privoxel.recipes.plan import attacks_on, chosen_attacks, not_run
 from privoxel.recipes.shadow_plans import shadow_design, shadow_name, threat_model_of, unsupported
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
 from privoxel.recipes.shadows import FROM_TARGET, Fidelity, observe_shadows
@@ -154,6 +154,9 @@ def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path)
     mine = {attack.name for attack in attacks_on(plan(place), chosen_attacks(everything), everything)}
     assert {"rmia", "base", "shadow-combined"} <= mine
     assert not {"lira-online", "lira-offline"} & mine
+    idle = not_run([plan(place)], chosen_attacks(everything), everything)
+    assert "got 1 and 1" in idle["lira-online"]
+    assert mine == set(chosen_attacks(everything)) - set(idle)
     outside = workplace(tmp_path / "population", names=("all",), design="population").config
     alone = [attack for attack in ATTACKS.values() if reference_kind(attack) is SHADOW]
     assert set(unsupported(alone, plan(place), outside)) == {

@@ -128,10 +128,7 @@ class LogRatio:
         Raises:
             SignalError: if there is none.
         """
-        seen = self.references.compare(population)
-        usable = seen.outside.any(axis=0)
-        if self.online:
-            usable = usable & seen.inside.any(axis=0)
+        usable = self._usable(population)
         if not usable.any():
             wanted, why = (
                 ("inside some references and outside others", "that are not")
@@ -143,6 +140,15 @@ class LogRatio:
                 "Give other population scans, or leak non-members."
             )
         return population.select(usable)
+
+    def serves(self, population: SignalTable) -> bool:
+        """Return whether ``population`` holds a usable scan."""
+        return bool(self._usable(population).any())
+
+    def _usable(self, population: SignalTable) -> BoolArray:
+        seen = self.references.compare(population)
+        usable = seen.outside.any(axis=0)
+        return np.asarray(usable & seen.inside.any(axis=0) if self.online else usable)
 
     def _log_marginal(self, seen: Compared, scans: SignalTable) -> FloatArray:
         name = self.references.name

@@ -6,6 +6,7 @@ thread. A worker that dies costs the job it was running, which is repeated, and 
 finished before are read from where they were kept and never run again.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ Result = TypeVar("Result")
 Backend = Literal["serial", "joblib", "ray"]
 BACKENDS: tuple[Backend, ...] = ("serial", "joblib", "ray")
 LOCAL = "local"
+LOG_EVERY = 60.0
+"""Seconds between two lines of the log about jobs that run, at least."""
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -92,7 +97,8 @@ class Executor:
         With ``keep``, jobs finished before are not run, and each result is kept as soon as its job ends; such
         results are plain values (numbers, text, lists, mappings with text keys) and come back as JSON gives
         them. Except for ``serial``, functions and arguments must pickle. ``expected`` are the seconds that a
-        job may take: what is said of the time left until the first one ends.
+        job may take: what is said of the time left until the first one ends. The log has how many have ended
+        and what is left, once a minute at most.
 
         Raises:
             ConfigError: if two jobs have the same name.
@@ -107,13 +113,17 @@ class Executor:
         waiting = [job for job in jobs if job.name not in results]
         with (progress or Silent()).task(title, len(jobs)) as task:
             task.advance(len(results))
-            started = time.perf_counter()
+            logged = started = time.perf_counter()
             _show(task, seconds_left(0, len(waiting), self.workers, 0.0, expected))
             for done, ended in enumerate(self._stream([JobCall(job, keep) for job in waiting]), 1):
                 results[waiting[ended.position].name] = ended.result
-                elapsed = time.perf_counter() - started
+                now = time.perf_counter()
+                left = seconds_left(done, len(waiting), ended.at_once, now - started)
                 task.advance()
-                _show(task, seconds_left(done, len(waiting), ended.at_once, elapsed))
+                _show(task, left)
+                if now >= logged + LOG_EVERY and done < len(waiting):
+                    logged = now
+                    logger.info("%s: %d of %d, %s", title, len(results), len(jobs), _left(left))
         return [results[name] for name in names]
 
     def _stream(self, calls: Sequence[JobCall]) -> Iterator[Ended]:
@@ -159,4 +169,8 @@ def run_jobs(
 
 def _show(task: Task, left: float | None) -> None:
     if left is not None:
-        task.note(f"about {duration(left)} left" if left else "nearly done")
+        task.note(_left(left))
+
+
+def _left(seconds: float | None) -> str:
+    return f"about {duration(seconds)} left" if seconds else "nearly done"

@@ -144,13 +144,20 @@ def _connected(executor: "Executor") -> Iterator[Any]:
             ray.shutdown()
         return
     with tempfile.TemporaryDirectory(prefix="pvx-", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            num_cpus=executor.workers,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=folder,
-            **quiet,
-        )
+        try:
+            ray.init(
+                address=LOCAL,  # or Ray would join what RAY_ADDRESS names
+                num_cpus=executor.workers,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder,
+                **quiet,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise JobError(
+                f"Ray needs to start a cluster of {executor.workers} cores on this machine, got: {error}. "
+                "Look for a lack of memory or of room in the temporary folder, or leave out --ray."
+            ) from error
         try:
             yield ray
         finally:

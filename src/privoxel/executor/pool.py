@@ -1,12 +1,13 @@
 """Jobs in processes of this machine.
 
 Long jobs run in lanes: pools of one worker each, so that a worker that is killed takes one job with it and it
-is known which. Short jobs share joblib's pool, whose processes outlive a call and which hands large arrays
-over in shared memory; when a worker of it dies it gives up all of them, and what is left then goes into
-lanes.
+is known which, and a worker whose parent is killed ends too. Short jobs share joblib's pool, whose processes
+outlive a call and which hands large arrays over in shared memory; when a worker of it dies it gives up all of
+them, and what is left then goes into lanes.
 """
 
 import logging
+import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -16,6 +17,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from privoxel.executor.jobs import Ended, JobCall, worker_died
+from privoxel.executor.orphans import end_with
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ def in_shared_pool(calls: Sequence[JobCall], workers: int, retries: int) -> Iter
 
 
 def _lane() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(max_workers=1, env=ONE_THREAD)
+    return ProcessPoolExecutor(max_workers=1, initializer=end_with, initargs=(os.getpid(),), env=ONE_THREAD)
 
 
 def _submitted(lane: ProcessPoolExecutor, call: JobCall) -> tuple[ProcessPoolExecutor, Future[Any]]:

@@ -102,14 +102,35 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
 
 
 def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig) -> tuple[Attack, ...]:
-    """Return the attacks that apply to the target: on a null target the chosen few, no 3-D ones on slices."""
+    """Return the attacks that apply to the target: on a null target the chosen few."""
     names = {config.attacks.primary, *config.attacks.null_target} if plan.is_null else set(attacks)
-    if plan.model.name != "cnn3d":
-        names -= VOLUMETRIC_ONLY
-    if "all" in config.attacks.names and any(needs_models(attacks[name]) for name in names):
-        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
-        names -= set(unsupported(tuple(attacks.values()), plan, config)) - named
+    names -= set(not_run_on(plan, attacks, config))
     return tuple(attack for name, attack in attacks.items() if name in names)
+
+
+def not_run_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig) -> Mapping[str, str]:
+    """Return why some of ``attacks`` cannot run on the target, by name: the run leaves them out.
+
+    Those of volumes on a network of slices; and those that only ``all`` stands for, not named themselves, for
+    which its reference models are not enough.
+    """
+    faults: dict[str, str] = {}
+    if "all" in config.attacks.names and any(map(needs_models, attacks.values())):
+        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
+        found = unsupported(tuple(attacks.values()), plan, config)
+        faults = {name: fault for name, fault in found.items() if name not in named}
+    if plan.model.name != "cnn3d":
+        why = "Attack {} reads the last layer of a 3D-CNN, got {}."
+        faults |= {name: why.format(name, plan.model.name) for name in attacks if name in VOLUMETRIC_ONLY}
+    return faults
+
+
+def not_run(
+    plans: Sequence[TargetPlan], attacks: Mapping[str, Attack], config: RunConfig
+) -> Mapping[str, str]:
+    """Return why some of ``attacks`` run on none of ``plans``, by name."""
+    each = [not_run_on(plan, attacks, config) for plan in plans if not plan.is_null]
+    return {name: each[0][name] for name in attacks if all(name in faults for faults in each)}
 
 
 class Work(NamedTuple):
