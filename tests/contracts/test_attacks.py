@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from privoxel.attacks import (
     ATTACKS,
     CENTRED,
+    CENTRED_WITH_STATED_SD,
     CONTROLS,
     PAPER_TABLE_1,
     WHEN_NAMED,
@@ -40,6 +41,7 @@ EVERYONE = (
     *list_attacks(with_controls=True),
     *WHEN_NAMED.values(),
     *WITH_STATED_SD.values(),
+    *CENTRED_WITH_STATED_SD.values(),
     *(pytest.param(attack, marks=pytest.mark.slow) for attack in CENTRED.values()),
 )
 NULL_SEEDS = range(6)
@@ -237,7 +239,7 @@ def test_its_source_says_where_in_a_paper_it_stands_or_that_it_was_not_seen_ther
 @pytest.mark.parametrize(
     "attacks",
     [
-        pytest.param({**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD}, id="listed"),
+        pytest.param({**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CENTRED_WITH_STATED_SD}, id="listed"),
         pytest.param(CENTRED, id="centred", marks=pytest.mark.slow),
     ],
 )
@@ -284,7 +286,10 @@ def test_the_registry_holds_the_rows_of_table_1_and_finds_them_by_name():
     assert all(get_attack(name) is ATTACKS[name] for name in PAPER_TABLE_1)
     assert not set(ATTACKS) & set(CONTROLS)
     assert not set(WHEN_NAMED) & (set(ATTACKS) | set(CONTROLS))
-    assert all(get_attack(name) is attack for name, attack in {**WHEN_NAMED, **CENTRED}.items())
+    assert all(
+        get_attack(name) is attack
+        for name, attack in {**WHEN_NAMED, **CENTRED, **CENTRED_WITH_STATED_SD}.items()
+    )
     assert [attack.name for attack in list_attacks()] == list(ATTACKS)
     with pytest.raises(TypeError):
         ATTACKS["mine"] = None

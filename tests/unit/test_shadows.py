@@ -198,8 +198,9 @@ def test_centred_forms_are_run_by_name_and_need_what_their_attack_needs():
     assert not set(CENTRED) & set(chosen_attacks(parse_config({"attacks": {"names": ["all"]}})))
     with pytest.raises(ConfigError, match="tube-centred-difficulty need shadow models, got none"):
         chosen_attacks(parse_config({"attacks": {"names": names}}))
-    with pytest.raises(ConfigError, match=r"got centred-gradient-norm.*on predictions alone"):
-        chosen_attacks(parse_config({"attacks": {"names": ["abs-error", "centred-gradient-norm"]}}))
+    for none in ("centred-gradient-norm", "centred-stated-likelihood"):
+        with pytest.raises(ConfigError, match=rf"got {none}.*on predictions alone"):
+            chosen_attacks(parse_config({"attacks": {"names": ["abs-error", none]}}))
 
 
 def test_population_shadows_need_others(tmp_path):

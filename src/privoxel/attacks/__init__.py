@@ -114,6 +114,9 @@ CENTRED: Mapping[str, Attack] = MappingProxyType(
 WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
 """Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
 
+CENTRED_WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType(recentred.centred_forms(stated.ATTACKS))
+"""Centred forms of those, which an audit runs by name."""
+
 CENTRED_NAMES = "any attack on predictions alone is there as centred-NAME and tube-centred-NAME too"
 
 CONTROLS: Mapping[str, Attack] = MappingProxyType({control.name: control for control in _CONTROLS})
@@ -142,7 +145,7 @@ def get_attack(name: str) -> Attack:
         ConfigError: if there is none of that name.
     """
     listed = {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CONTROLS}
-    known = {**listed, **CENTRED}
+    known = {**listed, **CENTRED, **CENTRED_WITH_STATED_SD}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(listed))}; "

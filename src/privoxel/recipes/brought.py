@@ -80,9 +80,8 @@ class Brought:
     files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
     ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
     yields, and ``primary`` the one that the verdict rests on unless the user chose another; those of
-    ``when_named`` run only where they are asked for, because what they read costs much. ``facts`` are
-    settings that decide something: digests of files, formats, layers. ``notes`` are sentences that a reader
-    should know, without ids.
+    ``when_named`` run only where they are asked for. ``facts`` are settings that decide something: digests of
+    files, formats, layers. ``notes`` are sentences that a reader should know, without ids.
     """
 
     kind: str
