@@ -89,6 +89,15 @@ TrainedSession = Annotated[
         rich_help_panel=PEOPLE,
     ),
 ]
+OtherScans = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--other-scans",
+        metavar="ATTACK",
+        help="Attack to run on the other sessions too; repeat for several.",
+        rich_help_panel=AUDIT,
+    ),
+]
 Population = Annotated[
     Path | None,
     typer.Option(help="List of people in neither group, known not to be trained on.", rich_help_panel=PEOPLE),
@@ -179,6 +188,7 @@ def audit_command(
     skip_bad: SkipBad = False,
     train_sessions: TrainSessions = None,
     trained_session: TrainedSession = None,
+    other_scans: OtherScans = None,
     population: Population = None,
     coin: Coin = False,
     resolution: Resolution = None,
@@ -236,6 +246,7 @@ def audit_command(
         caliper=caliper,
         tolerated_auc=tolerated,
         train_sessions=_sessions(train_sessions, trained_session),
+        other_scans=tuple(other_scans or ()),
         population=_listed(population),
         coin=coin,
         seed=seed or 0,
@@ -274,6 +285,7 @@ def audit_command(
                 "--match": match,
                 "--train-sessions": train_sessions,
                 "--trained-session": trained_session or None,
+                "--other-scans": other_scans or None,
                 "--population": population,
                 "--coin": coin or None,
             }

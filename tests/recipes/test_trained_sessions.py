@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from privoxel import cli
 from privoxel.errors import ConfigError
 from privoxel.evaluation.results import SessionCount
+from privoxel.recipes import brought
 from privoxel.recipes.assemble import session_counts
 from privoxel.recipes.predictions import PredictionAudit, audit_predictions
 from tests.predictions import write_lines
@@ -112,3 +114,45 @@ def test_sessions_of_few_people_are_told_in_one():
     dates = {"20110203": 1, "20110204": 3, "base": 5}
     expected = [SessionCount(label="base", participants=5), SessionCount(label=None, participants=4)]
     assert session_counts(dates, 5) == expected
+
+
+def seldom_twice(path, *, twice=6, people=100):
+    """Write two sessions of the first ``twice`` of either class, one of everybody else."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(2 * people):
+        member, age = number < people, rng.normal(62, 7)
+        for label in ("1", "2")[: 1 + (number % people < twice)]:
+            error = rng.normal(0, 1 if member else 5)
+            lines.append(
+                "\t".join((f"{number:03d}", f"{age:.2f}", f"{age + error:.3f}", str(int(member)), label))
+            )
+    return write_lines(path, lines, header=HEADER)
+
+
+def test_an_attack_that_cannot_run_on_other_scans_says_why_and_stops_no_other(monkeypatch, tmp_path):
+    table, names = seldom_twice(tmp_path / "p.tsv"), ("abs-error", "prediction-label-svm")
+    options = {"attacks": names, "train_sessions": 1, "other_scans": names[1:]}
+    with monkeypatch.context() as patch:
+        patch.setattr(brought, "assess_risk", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            audited(table, tmp_path / "run", **options)
+    (target,) = audited(table, tmp_path / "run", resume=True, **options).targets
+    ran, missed = sorted(target.other_scans, key=lambda one: one.other_scan.value is None)
+    assert (ran.name, missed.name) == names
+    assert (ran.n_members, missed.n_members) == (6, 0)
+    assert "at least 2 leaked members and 2 leaked non-members" in missed.share.reason
+    assert missed.trained_on == missed.other_scan == missed.share
+
+
+def test_further_attacks_on_other_scans_are_chosen_by_the_command(monkeypatch, tmp_path, capsys):
+    table = leaking(tmp_path / "p.tsv")
+    run = ("audit", table, "-q", "--primary", "abs-error", "--jobs", 1)
+    further = ("--other-scans", "tube", "--other-scans", "centred-error")
+    assert call(monkeypatch, *run, "-o", tmp_path / "run", "--train-sessions", 1, *further) == 0
+    (target,) = json.loads((tmp_path / "run" / "results.json").read_text())["targets"]
+    assert {one["name"] for one in target["other_scans"]} == {"abs-error", "tube", "centred-error"}
+    assert call(monkeypatch, *run, *further) == 2
+    assert "need sessions that were trained on" in " ".join(capsys.readouterr().err.split())
+    assert call(monkeypatch, *run, "--train-sessions", 1, "--other-scans", "tubes") == 2
+    assert "got tubes" in " ".join(capsys.readouterr().err.split())

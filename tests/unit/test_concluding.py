@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from privoxel.cohort.splits import Design
-from privoxel.config import ModelConfig, RunConfig
+from privoxel.config import ModelConfig, RunConfig, parse_config
 from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.metrics import paired_auc_difference
 from privoxel.evaluation.results import CohortSummary, Utility
 from privoxel.evaluation.scored import Evaluated
 from privoxel.evaluation.selection import best_over_targets
 from privoxel.recipes import choosing
-from privoxel.recipes.assemble import assemble_results
+from privoxel.recipes.assemble import _other_scans, assemble_results
 from privoxel.recipes.choosing import best_attacks, best_of
 from privoxel.recipes.comparing import compared_attacks
 from privoxel.recipes.concluding import _candidate, summarise, verdict_of
@@ -176,3 +176,15 @@ def test_the_results_hold_the_errors_with_intervals():
     assert target.errors["members"].value == pytest.approx(2.0, abs=0.1)
     assert target.errors["members"].low < target.errors["members"].value < target.errors["members"].high
     assert target.errors["gap"].value == pytest.approx(2.0, abs=0.1)
+
+
+def test_attacks_on_other_scans_have_the_threat_model_of_their_own_rows():
+    others = {"shadows": {"count": 2, "design": "population", "warm_start": "target"}}
+    config = parse_config({"split": {"members": 0.4, "non_members": 0.4, "others": 0.2}, **others})
+    one = judged("cnn3d", each=40, shift=1.0)
+    attack = one.scores.evaluated["abs-error"]
+    scores = replace(one.scores, evaluated={"rmia": attack}, other_scans={"rmia": attack})
+    for held, expected in ((config, "white-box"), (CONFIG, "black-box")):
+        rows = _other_scans(one._replace(scores=scores, missed={"base": "too few"}), held)
+        assert [(row.name, row.threat_model) for row in rows] == [("rmia", expected), ("base", expected)]
+        assert rows[1].share.reason == "too few"

@@ -5,7 +5,7 @@ import pytest
 
 from privoxel.cohort.derivative import write_derivative
 from privoxel.cohort.simulated import SimulatorConfig, simulate_cohort
-from privoxel.cohort.splits import draw_design
+from privoxel.cohort.splits import Design, draw_design
 from privoxel.config import parse_config
 from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.recipes.audit import RunOptions, run_audit
@@ -78,6 +78,34 @@ def test_a_primary_attack_that_cannot_judge_canaries_is_told_before_training(pri
         )
     check(make_cohort(40), attacks=attacks, shadows=shadows, canaries={"count": 12})
     check(make_cohort(40), attacks=attacks | {"primary": primary}, shadows=shadows)
+
+
+@pytest.mark.parametrize(
+    ("members", "non_members", "primary", "why"),
+    [
+        (20, 1, "abs-error", "2 members and as many non-members with other sessions besides, got 20 and 1"),
+        (1, 20, "abs-error", "2 members and as many non-members with other sessions besides, got 1 and 20"),
+        (3, 20, "prediction-label", "2 per class and draw for prediction-label, got [01] in one draw"),
+        (3, 20, "abs-error", "1 per class and draw for abs-error, got 0 in one draw"),
+        (20, 20, "prediction-label", None),
+    ],
+)
+def test_other_scans_too_few_of_either_class_to_attack_are_told_before_training(
+    members, non_members, primary, why
+):
+    names = [f"{number:03d}" for number in range(40)]
+    twice = {*names[:members], *names[20 : 20 + non_members]}
+    cohort = make_cohort(40, sessions=2)
+    kept = [scan.session == "1" or scan.participant in twice for scan in cohort.covariates.scans]
+    settings = {"cohort": {"sessions": 2}, "split": {"train_sessions": 1}}
+    settings |= {"attacks": {"names": [primary], "primary": primary}}
+    config, design = parse_config(settings), Design(tuple(names[:20]), tuple(names[20:]))
+    cohort = cohort.select(np.array(kept))
+    if why is None:
+        check_feasible(config, [design], chosen_attacks(config), cohort)
+        return
+    with pytest.raises(ConfigError, match=why):
+        check_feasible(config, [design], chosen_attacks(config), cohort)
 
 
 def test_nothing_is_written_for_a_run_that_cannot_work(tmp_path):

@@ -2,11 +2,13 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from privoxel.evaluation.archive import Archive
+from privoxel.evaluation.results import Metric
 from privoxel.report import render_report, write_report
 from privoxel.report.wording import (
     cohort_title,
@@ -414,6 +416,22 @@ def test_other_scans_stand_in_a_section_of_their_own(pages):
     assert "34 % (21 to 46)" in text
     assert "Membership shows in a scan that the model never saw." in text
     assert "If the adversary holds another scan" not in text_of(pages["two attacks"])
+
+
+def test_other_scans_that_could_not_be_attacked_are_told_with_the_reason():
+    results, archive = fabricated_run(replace(SMALL, sessions=True))
+    target, nothing = results.targets[0], Metric(value=None, reason="too few were leaked")
+    missed = [
+        one.model_copy(update={"trained_on": nothing, "other_scan": nothing, "share": nothing})
+        for one in target.other_scans
+    ]
+    first, rest = missed[0], target.other_scans[1:]
+    for rows in ([first, *rest], missed):
+        told = target.model_copy(update={"other_scans": rows})
+        text = text_of(render_report(results.model_copy(update={"targets": [told]}), archive))
+        assert "could not be measured: too few were leaked." in text
+        assert "Not shown: too few were leaked." in text
+        assert ("The same attack with another scan of the person" in text) == (rows is not missed)
 
 
 def test_the_rarest_rate_has_a_column_only_where_somebody_has_it():

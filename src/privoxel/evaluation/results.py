@@ -89,7 +89,8 @@ class OtherScans(Record):
     """What one attack reaches with the trained-on scans, and with other scans of the same people.
 
     ``share``: (AUC - ½) with the other scans over that with the trained-on ones; null where the latter shows
-    no leak. Both are of the people who have other scans.
+    no leak. Both are of the people who have other scans. All are null, with the reason, and nobody is counted
+    where the attack could not be run on other scans.
     """
 
     name: str

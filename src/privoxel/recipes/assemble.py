@@ -152,28 +152,42 @@ def _errors(one: Judged) -> dict[str, Metric]:
 
 
 def _other_scans(one: Judged, config: RunConfig) -> list[OtherScans]:
-    """Return what survives of each attack that also ran on other scans of the same people."""
-    found = []
-    for name, other in one.scores.other_scans.items():
-        rng = Streams(config.seed).generator(f"bootstrap/other-scans/{one.plan.name}/{name}")
-        try:
-            survival = surviving_share(restricted(one.scores.evaluated[name], other.participants), other, rng)
-        except ValueError as error:
-            logger.warning("no surviving share of %s on %s: %s", name, one.plan.name, error)
-            continue
-        found.append(
-            OtherScans(
-                name=name,
-                title=get_attack(name).title,
-                threat_model=str(get_attack(name).threat_model),
-                n_members=other.n_members,
-                n_non_members=other.n_non_members,
-                trained_on=to_metric(survival.trained_on),
-                other_scan=to_metric(survival.other_scan),
-                share=to_metric(survival.share),
-            )
-        )
-    return found
+    """Return what survives of each attack chosen for other scans of the same people, or why none is told."""
+    found = [_surviving(name, other, one, config) for name, other in one.scores.other_scans.items()]
+    return [*found, *(_not_measured(name, reason, config) for name, reason in one.missed.items())]
+
+
+def _surviving(name: str, other: Evaluated, one: Judged, config: RunConfig) -> OtherScans:
+    rng = Streams(config.seed).generator(f"bootstrap/other-scans/{one.plan.name}/{name}")
+    try:
+        survival = surviving_share(restricted(one.scores.evaluated[name], other.participants), other, rng)
+    except ValueError as error:
+        logger.warning("no surviving share of %s on %s: %s", name, one.plan.name, error)
+        return _not_measured(name, str(error).rstrip("."), config)
+    return OtherScans(
+        name=name,
+        title=get_attack(name).title,
+        threat_model=str(threat_model_of(get_attack(name), config)),
+        n_members=other.n_members,
+        n_non_members=other.n_non_members,
+        trained_on=to_metric(survival.trained_on),
+        other_scan=to_metric(survival.other_scan),
+        share=to_metric(survival.share),
+    )
+
+
+def _not_measured(name: str, reason: str, config: RunConfig) -> OtherScans:
+    nothing, attack = Metric(value=None, reason=reason), get_attack(name)
+    return OtherScans(
+        name=name,
+        title=attack.title,
+        threat_model=str(threat_model_of(attack, config)),
+        n_members=0,
+        n_non_members=0,
+        trained_on=nothing,
+        other_scan=nothing,
+        share=nothing,
+    )
 
 
 def _attack_result(key: str, name: str, one: Judged, evaluated: Evaluated, config: RunConfig) -> AttackResult:

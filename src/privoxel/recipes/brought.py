@@ -107,7 +107,8 @@ class BroughtAudit:
     largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
     tolerated. ``train_sessions``: only so many sessions of each person, the first by their labels, or those
     of these labels were trained on (the rest is what an adversary may hold instead; who has none of these
-    labels is left out); None for all. ``population``: ids of people who are in neither
+    labels is left out); None for all. ``other_scans``: attacks run on the rest too, besides the primary.
+    ``population``: ids of people who are in neither
     group, and of whom an adversary knows that they were not trained on. ``coin``: each person was trained on
     or not by a fair coin of their own. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds
     batches and memory where a model is run, on ``runtime``. The rest changes no number.
@@ -120,6 +121,7 @@ class BroughtAudit:
     caliper: float = CALIPER
     tolerated_auc: float = 0.6
     train_sessions: Sessions = None
+    other_scans: tuple[str, ...] = ()
     population: tuple[str, ...] = ()
     coin: bool = False
     seed: int = 0
@@ -149,6 +151,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     """
     clock = Clock()
     _refuse_unfair_coins(options)
+    _refuse_idle_attacks(options)
     options = replace(options, train_sessions=_sessions(options.train_sessions))
     primary = options.primary or brought.primary
     brought = _screened(_without_population(brought, options), options)
@@ -262,6 +265,14 @@ def _of_population(cohort: Cohort, options: BroughtAudit) -> BoolArray:
     return np.array([scan.participant in people for scan in cohort.covariates.scans], dtype=np.bool_)
 
 
+def _refuse_idle_attacks(options: BroughtAudit) -> None:
+    if options.other_scans and options.train_sessions is None:
+        raise ConfigError(
+            f"Attacks on other scans (--other-scans {', '.join(options.other_scans)}) need sessions that "
+            "were trained on, got none. Give --train-sessions or --trained-session."
+        )
+
+
 def _refuse_unfair_coins(options: BroughtAudit) -> None:
     if options.coin and options.match:
         raise ConfigError(
@@ -365,7 +376,7 @@ def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, 
     """
     listed = {**brought.attacks, **brought.when_named}
     known = {**listed, **centred_forms(listed.values())}
-    asked = set(options.attacks or brought.attacks) | {primary}
+    asked = set(options.attacks or brought.attacks) | {primary, *options.other_scans}
     unknown = sorted(asked - set(known))
     if unknown:
         alone = "on predictions alone" if brought.kind == "predictions" else "that work on it"
@@ -385,7 +396,9 @@ def run_config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...]
         split=SplitConfig(train_sessions=options.train_sessions, coin=options.coin),
         models=(ModelConfig(name=brought.name, stated_mae=options.stated_mae),),
         signals=options.signals,
-        attacks=AttackConfig(names=attacks, primary=primary, protocol="audit"),
+        attacks=AttackConfig(
+            names=attacks, primary=primary, protocol="audit", other_scans=options.other_scans
+        ),
         report=ReportConfig(title=title, tolerated_auc=options.tolerated_auc, slices=0),
     )
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans, without_training_scans
+from privoxel.cohort.splits import (
+    EXCLUDED,
+    MEMBER,
+    NON_MEMBER,
+    Design,
+    membership_of,
+    training_scans,
+    without_training_scans,
+)
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
@@ -30,7 +36,7 @@ def check_feasible(
     faults = [
         fault
         for number, design in enumerate(designs, start=1)
-        for fault in _protocol_faults(config, design, number, cohort)
+        for fault in _protocol_faults(config, design, number, cohort, attacks)
     ]
     for plan in plan_targets(config, designs[:1]):
         faults += _model_faults(plan, attacks, config, cohort)
@@ -45,7 +51,9 @@ def check_feasible(
         )
 
 
-def _protocol_faults(config: RunConfig, design: Design, number: int, cohort: Cohort) -> list[str]:
+def _protocol_faults(
+    config: RunConfig, design: Design, number: int, cohort: Cohort, attacks: Mapping[str, Attack]
+) -> list[str]:
     membership = membership_of(design, cohort.covariates)
     try:
         lacking = without_training_scans(cohort.covariates, config.split.train_sessions)
@@ -64,18 +72,47 @@ def _protocol_faults(config: RunConfig, design: Design, number: int, cohort: Coh
         draws = protocol_draws(membership[judged], people, config.attacks, streams, coin=coin)
     except PrivoxelError as error:
         return [str(error)]
-    if config.split.train_sessions is not None:
-        other = np.unique(cohort.covariates.participant_index[(membership == 1) & ~trained])
-        if len(other) < FEWEST_WITH_OTHER_SCANS:
-            return [
-                f"[split] train_sessions = {config.split.train_sessions} needs members with other sessions "
-                f"besides, got {len(other)} with any."
-            ]
-    members = membership[judged] == 1
-    fewest = min(len(set(people[draw.leaked & group])) for draw in draws for group in (members, ~members))
+    members = membership[judged] == MEMBER
+    leaked = [set(people[draw.leaked & group]) for draw in draws for group in (members, ~members)]
+    fewest = min(map(len, leaked))
     if fewest < FEWEST_LEAKED:
         return [
             f"The protocol {config.attacks.protocol} leaks {fewest} participant per class, attacks need 2."
+        ]
+    if config.split.train_sessions is None:
+        return []
+    codes = cohort.covariates.participant_index
+    with_others = [set(codes[(membership == state) & ~trained]) for state in (MEMBER, NON_MEMBER)]
+    return _other_scan_faults(config, attacks, with_others, leaked)
+
+
+def _other_scan_faults(
+    config: RunConfig,
+    attacks: Mapping[str, Attack],
+    with_others: Sequence[set[int]],
+    leaked: Sequence[set[int]],
+) -> list[str]:
+    """Return why attacks cannot run on other scans, of which ``with_others`` have some, by class.
+
+    ``leaked`` holds the participants of either class that each draw makes known: attacks that learn from them
+    need two with other scans, the others one, to set a threshold.
+    """
+    given, counts = f"[split] train_sessions = {config.split.train_sessions}", list(map(len, with_others))
+    if min(counts) < FEWEST_WITH_OTHER_SCANS:
+        return [
+            f"{given} needs {FEWEST_WITH_OTHER_SCANS} members and as many non-members with other sessions "
+            f"besides, got {counts[0]} and {counts[1]}."
+        ]
+    names = sorted({config.attacks.primary, *config.attacks.other_scans})
+    learning = [name for name in names if attacks[name].needs_leaked]
+    needed = FEWEST_LEAKED if learning else 1
+    anybody = with_others[0] | with_others[1]
+    fewest = min(len(known & anybody) for known in leaked)
+    if fewest < needed:
+        return [
+            f"{given} needs leaked participants with other sessions besides, {needed} per class and draw for "
+            f"{', '.join(learning or names)}, got {fewest} in one draw. Scan more people twice, or choose "
+            "other attacks or fewer repeats."
         ]
     return []
 

@@ -52,7 +52,8 @@ class Judged(NamedTuple):
     """A judged target: how well it predicts, and every attack's and control's scores.
 
     ``defence`` says what was done against attacks; ``sessions`` how many participants have a scan of each
-    session that counted as trained on, empty where all did.
+    session that counted as trained on, empty where all did; ``missed`` why attacks have no scores on other
+    scans.
     """
 
     plan: TargetPlan
@@ -62,6 +63,7 @@ class Judged(NamedTuple):
     facts: Mapping[str, AttackFacts]
     defence: Mapping[str, str] = MappingProxyType({})
     sessions: Mapping[str, int] = MappingProxyType({})
+    missed: Mapping[str, str] = MappingProxyType({})
 
 
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
@@ -84,15 +86,19 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
         }
         defence = {**observed.defence, **folder.manifest["steps"].get(f"{plan.name}/release", {})}
         first = _on_training_scans(observed, workplace)
-        return Judged(plan, curve, _utility(first), scores, facts, defence, _sessions(first, workplace))
+        missed = folder.manifest["steps"].get(f"{plan.name}/other-scans", {})
+        sessions = _sessions(first, workplace)
+        return Judged(plan, curve, _utility(first), scores, facts, defence, sessions, missed)
     scene = _set_scene(observed, attacks, workplace)
     answered = released_facts(scene.observed.table, scene.release)
     folder.finish(f"{plan.name}/release", **answered)
     attacked, controls = _attack(scene, workplace)
     scores = _scores(scene.observed, attacked, controls, workplace)
+    others = attack_other_scans(scene, workplace)
+    folder.finish(f"{plan.name}/other-scans", **others.missed)
     scores = replace(
         scores,
-        other_scans=attack_other_scans(scene, workplace),
+        other_scans=others.scores,
         answers=answers_of(scene.observed.table, scene.release),
         canaries=_attack_canaries(scene, workplace),
     )
@@ -105,7 +111,7 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
     defence = {**observed.defence, **answered}
     sessions = _sessions(scene.observed, workplace)
-    return Judged(plan, curve, _utility(scene.observed), scores, facts, defence, sessions)
+    return Judged(plan, curve, _utility(scene.observed), scores, facts, defence, sessions, others.missed)
 
 
 def _is_complete(finished: Collection[str], plan: TargetPlan) -> bool:
@@ -222,33 +228,48 @@ def seen_through(release: Release | None) -> Callable[[Attack, SignalTable], Sig
     return seen
 
 
-def attack_other_scans(scene: _Scene, workplace: Workplace) -> Mapping[str, Evaluated]:
-    """Return the chosen attacks' scores when the adversary holds other scans of the same people.
+class OnOtherScans(NamedTuple):
+    """The chosen attacks' scores when the adversary holds other scans of the same people.
+
+    ``missed`` says why an attack has none, by its name.
+    """
+
+    scores: Mapping[str, Evaluated]
+    missed: Mapping[str, str]
+
+
+def attack_other_scans(scene: _Scene, workplace: Workplace) -> OnOtherScans:
+    """Return the chosen attacks' scores on other scans of the same people, each run for itself.
 
     It knows the same people's membership as on the scans that trained; those without another scan are left
-    out. Empty where all sessions train, or too few people have other scans.
+    out. Empty where all sessions train.
     """
+    found: dict[str, Evaluated] = {}
+    missed: dict[str, str] = {}
     if scene.others is None:
-        return {}
+        return OnOtherScans(found, missed)
     settings = workplace.config.attacks
     names = {settings.primary, *settings.other_scans}
     chosen = [attack for attack in scene.ready if attack.name in names]
     draws = _same_people(scene.draws, scene.observed.table, scene.others)
-    try:
-        seen = _views(scene)
-        found = run_attacks(
-            chosen,
-            scene.others,
-            draws,
-            crew=scene.crew,
-            models_for=_models_for(scene, workplace, trained=False),
-            population=scene.other_population,
-            seen_by=seen,
-        )
-    except (PrivoxelError, ValueError) as error:
-        logger.warning("no attack on other scans of %s: %s", scene.observed.plan.name, error)
-        return {}
-    return {name: one.evaluated for name, one in found.items()}
+    seen, models_for = _views(scene), _models_for(scene, workplace, trained=False)
+    for attack in chosen:
+        try:
+            attacked = run_attacks(
+                [attack],
+                scene.others,
+                draws,
+                crew=scene.crew,
+                models_for=models_for,
+                population=scene.other_population,
+                seen_by=seen,
+            )
+        except (PrivoxelError, ValueError) as error:
+            logger.warning("no %s on other scans of %s: %s", attack.name, scene.observed.plan.name, error)
+            missed[attack.name] = str(error).rstrip(".")
+        else:
+            found[attack.name] = attacked[attack.name].evaluated
+    return OnOtherScans(found, missed)
 
 
 def _attack_canaries(scene: _Scene, workplace: Workplace) -> Mapping[str, Evaluated]:

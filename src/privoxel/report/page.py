@@ -336,7 +336,7 @@ def _pictures_of_scans(archive: Archive) -> list[tuple[str, str]]:
 
 def _session_part(results: Results) -> SessionPart | None:
     part = session_part(results)
-    return None if part is None else part._replace(picture=safe(part.picture))
+    return None if part is None else part._replace(picture=_safe(part.picture))
 
 
 def _safe(picture: Picture | None) -> Picture | None:

@@ -29,7 +29,7 @@ class SessionPart(NamedTuple):
 
     sentence: str
     trained: list[str]
-    picture: Picture
+    picture: Picture | None
     rows: list[OtherRow]
     footnotes: list[tuple[str, str]]
 
@@ -42,8 +42,9 @@ def session_part(results: Results) -> SessionPart | None:
     primary, footnotes = results.verdict.primary_attack, Footnotes()
     rows = [_row(target, one, primary, footnotes) for target, one in shown]
     first = next((one for _, one in shown if one.name == primary), shown[0][1])
-    labelled = [(f"{one.title} · {target.name}", one) for target, one in shown]
-    chart = session_chart(labelled)
+    measured = [(target, one) for target, one in shown if one.other_scan.value is not None]
+    labelled = [(f"{one.title} · {target.name}", one) for target, one in measured]
+    chart = session_chart(labelled) if labelled else None
     return SessionPart(_sentence(first), _trained(results.targets), chart, rows, footnotes.lines())
 
 
@@ -76,6 +77,11 @@ def _share(share: Metric, footnotes: Footnotes) -> Cell:
 
 
 def _sentence(one: OtherScans) -> str:
+    if one.other_scan.value is None:
+        return (
+            f"What another scan of the same people gives away to the attack “{one.title}” could not be "
+            f"measured: {one.other_scan.reason}."
+        )
     first, second = (f"{100 * (metric.value or 0.5):.0f} %" for metric in (one.trained_on, one.other_scan))
     text = (
         f"With the very scans that trained the model, the attack “{one.title}” ranks a member above a "
