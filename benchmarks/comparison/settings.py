@@ -70,9 +70,9 @@ class Claim(Section):
     """One row of the table of claims: is ``first`` better than the best of ``over``?
 
     ``over`` may name several attacks: the one with the highest mean over targets in that cell is taken, which
-    favours it; ``@all`` names everything there but what ``without`` names. ``margin`` is what an attack that
-    is non-inferior in AUC may lose; rates have none. ``expected`` is the gain hoped for. With ``times`` the
-    claim is to reach that many times the metric of the best of ``over``.
+    favours it; ``@all`` names everything there but what ``without`` names, ``@encoders`` the paper's nets.
+    ``margin`` is what an attack that is non-inferior in AUC may lose; rates have none. ``expected`` is the
+    gain hoped for. With ``times`` the claim is to reach that many times the metric of the best of ``over``.
     """
 
     title: str

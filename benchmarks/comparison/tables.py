@@ -16,8 +16,7 @@ from privoxel.arrays import FloatArray
 from privoxel.evaluation.scored import Evaluated
 
 AUC, TPR = "auc", "tpr_at_fpr_0.01"
-PAPER = (
-    "error-forest",
+ENCODERS = (
     "activation",
     "gradient-magnitude",
     "gradient-conv1",
@@ -26,7 +25,8 @@ PAPER = (
     "prediction-label",
     "combined",
 )
-GROUPS = {"paper": (*PAPER, *(f"paper:{machine.name}" for machine in MACHINES))}
+PAPER = ("error-forest", *ENCODERS)
+GROUPS = {"encoders": ENCODERS, "paper": (*PAPER, *(f"paper:{machine.name}" for machine in MACHINES))}
 NOT_THERE = "–"
 
 

@@ -80,6 +80,15 @@ TrainSessions = Annotated[
     int | None,
     typer.Option(min=1, help="Only so many first sessions of each were trained on.", rich_help_panel=PEOPLE),
 ]
+TrainedSession = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trained-session",
+        metavar="LABEL",
+        help="Only sessions so called were trained on; repeat for several.",
+        rich_help_panel=PEOPLE,
+    ),
+]
 Population = Annotated[
     Path | None,
     typer.Option(help="List of people in neither group, known not to be trained on.", rich_help_panel=PEOPLE),
@@ -169,6 +178,7 @@ def audit_command(
     root: Root = None,
     skip_bad: SkipBad = False,
     train_sessions: TrainSessions = None,
+    trained_session: TrainedSession = None,
     population: Population = None,
     coin: Coin = False,
     resolution: Resolution = None,
@@ -225,7 +235,7 @@ def audit_command(
         match=parse_match(match) if match else (),
         caliper=caliper,
         tolerated_auc=tolerated,
-        train_sessions=train_sessions,
+        train_sessions=_sessions(train_sessions, trained_session),
         population=_listed(population),
         coin=coin,
         seed=seed or 0,
@@ -263,6 +273,7 @@ def audit_command(
                 "--non-members": non_members,
                 "--match": match,
                 "--train-sessions": train_sessions,
+                "--trained-session": trained_session or None,
                 "--population": population,
                 "--coin": coin or None,
             }
@@ -285,6 +296,20 @@ def _refuse_beside_members_only(given: Mapping[str, object]) -> None:
             f"--members-only gives no verdict and compares nobody, got {', '.join(idle)}. "
             "Drop that, or bring non-members."
         )
+
+
+def _sessions(count: int | None, labels: list[str] | None) -> int | tuple[str, ...] | None:
+    """Return which sessions were trained on: so many, those of ``labels``, or None for all.
+
+    Raises:
+        ConfigError: if both are given.
+    """
+    if count is not None and labels:
+        raise ConfigError(
+            "An audit needs the sessions that were trained on by number or by name, got --train-sessions and "
+            "--trained-session. Drop one of them."
+        )
+    return tuple(labels) if labels else count
 
 
 def _listed(path: Path | None) -> tuple[str, ...]:

@@ -50,12 +50,15 @@ class SplitConfig(Section):
         "coin, which a one-run bound on ε needs",
     )
     stratify: Literal["age"] | None = "age"
-    designs: Positive = Field(1, description="independent random memberships, one target each")
+    designs: Positive = Field(1, description="independent random memberships")
+    trainings: Positive = Field(
+        1, description="targets of each design, trained from other seeds: their spread is told apart"
+    )
     null_target: bool | None = Field(None, description="false: no null target although there are others")
-    train_sessions: Positive | None = Field(
+    train_sessions: Positive | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,
-        description="sessions of each person that train and are attacked; the others are what an adversary "
-        "may hold instead; default: all",
+        description="sessions of each person that train and are attacked, so many (the first) or those of "
+        "these labels; the others are what an adversary may hold instead; default: all",
     )
 
     @model_validator(mode="after")
@@ -244,7 +247,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _some_sessions_are_left(self) -> "RunConfig":
         trained, sessions = self.split.train_sessions, self.cohort.sessions
-        if trained is not None and self.cohort.kind == "simulated" and trained >= sessions:
+        count = len(set(trained)) if isinstance(trained, tuple) else trained
+        if count is not None and self.cohort.kind == "simulated" and count >= sessions:
             raise ValueError(
                 f"[split] train_sessions = {trained} needs more [cohort] sessions than that, got {sessions}; "
                 "raise them"

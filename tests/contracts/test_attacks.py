@@ -1,6 +1,7 @@
 """What every registered attack and control must keep, whatever it computes."""
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from privoxel.attacks import (
     ATTACKS,
     CENTRED,
+    CENTRED_WITH_STATED_SD,
     CONTROLS,
     PAPER_TABLE_1,
     WHEN_NAMED,
@@ -32,16 +34,19 @@ from privoxel.attacks.base import (
     optional_signals,
 )
 from privoxel.errors import ConfigError, SignalError
-from privoxel.signals.table import LazyArray, SignalTable
+from privoxel.signals.table import LazyArray, Membership, SignalTable
 from tests.tables import leak, make_references, make_table
 
 EVERYONE = (
     *list_attacks(with_controls=True),
     *WHEN_NAMED.values(),
     *WITH_STATED_SD.values(),
+    *CENTRED_WITH_STATED_SD.values(),
     *(pytest.param(attack, marks=pytest.mark.slow) for attack in CENTRED.values()),
 )
 NULL_SEEDS = range(6)
+PAPER = r"\b(19|20)\d\d\b"
+PLACE = r"section|§|appendix|algorithm|equation|table|figure|adversary \d|attack [A-Z]\b"
 
 
 @pytest.fixture(scope="module", params=EVERYONE, ids=lambda attack: attack.name)
@@ -87,6 +92,18 @@ def test_permuting_the_scans_permutes_the_scores(attack, small, baseline):
     permuted = scored(attack, (target.select(order), knowledge))
     np.testing.assert_allclose(permuted.scores, baseline.scores[order], rtol=1e-4, atol=1e-5)
     assert permuted.threshold == pytest.approx(baseline.threshold)
+
+
+def test_a_population_that_no_reference_was_trained_on_will_do(attack, small):
+    target, knowledge = small
+    taken, models = np.arange(len(target)) < 9, knowledge.models
+    population = target.select(taken)
+    states = models.membership.copy()
+    states[:, [models.scans.index(scan) for scan in population.scans]] = Membership.NON_MEMBER
+    apart = Knowledge(knowledge.leaked, replace(models, membership=states), population)
+    result = scored(attack, (target.select(~taken), apart))
+    assert np.isfinite(result.scores).all()
+    assert len(np.unique(result.scores)) > 1
 
 
 def test_the_same_seed_gives_the_same_scores_whatever_the_global_random_state(attack, small, baseline):
@@ -205,7 +222,6 @@ def test_it_cannot_be_changed(attack):
 def test_it_is_described(attack):
     assert attack.name == attack.name.lower().replace(" ", "-")
     assert attack.title
-    assert attack.source
     assert isinstance(attack.threat_model, ThreatModel)
     inside = ("gradient", "activation", "projection", "product", "step")
     needs_weights = any(signal.startswith(inside) for signal in attack.requires)
@@ -213,10 +229,17 @@ def test_it_is_described(attack):
     assert holds_more == (attack.threat_model is ThreatModel.WHITE_BOX)
 
 
+def test_its_source_says_where_in_a_paper_it_stands_or_that_it_was_not_seen_there_or_is_ours(attack):
+    if re.search(PAPER, attack.source):
+        assert re.search(PLACE, attack.source), "name the place, or write (section not seen)"
+    else:
+        assert attack.source.startswith("privoxel;")
+
+
 @pytest.mark.parametrize(
     "attacks",
     [
-        pytest.param({**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD}, id="listed"),
+        pytest.param({**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CENTRED_WITH_STATED_SD}, id="listed"),
         pytest.param(CENTRED, id="centred", marks=pytest.mark.slow),
     ],
 )
@@ -263,7 +286,10 @@ def test_the_registry_holds_the_rows_of_table_1_and_finds_them_by_name():
     assert all(get_attack(name) is ATTACKS[name] for name in PAPER_TABLE_1)
     assert not set(ATTACKS) & set(CONTROLS)
     assert not set(WHEN_NAMED) & (set(ATTACKS) | set(CONTROLS))
-    assert all(get_attack(name) is attack for name, attack in {**WHEN_NAMED, **CENTRED}.items())
+    assert all(
+        get_attack(name) is attack
+        for name, attack in {**WHEN_NAMED, **CENTRED, **CENTRED_WITH_STATED_SD}.items()
+    )
     assert [attack.name for attack in list_attacks()] == list(ATTACKS)
     with pytest.raises(TypeError):
         ATTACKS["mine"] = None

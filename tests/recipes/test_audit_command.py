@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from privoxel import cli
+from privoxel.attacks import WHEN_NAMED
 from privoxel.errors import ConfigError, ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
@@ -112,13 +113,14 @@ def test_the_report_speaks_of_no_voxels(finished):
 
 def test_reference_columns_bring_the_attacks_that_know_how_hard_a_person_is(tmp_path):
     table = write_with_references(tmp_path / "p.tsv")
-    names = ("abs-error", "rmia", "difficulty", "reference-tube")
+    names = ("abs-error", "rmia", "difficulty", "reference-tube", "rmia-student", "informia-student")
     options = PredictionAudit(primary="abs-error", attacks=names)
     results = audit_predictions(table, tmp_path / "run", options).results
     area = {attack.name: attack.metrics["auc"] for attack in results.targets[0].attacks}
     assert set(area) == set(names)
-    for name in names[1:]:
+    for name in names[1:4]:
         assert area[name].value > area["abs-error"].value + 0.02
+    assert area["informia-student"].value == pytest.approx(area["rmia-student"].value)
 
 
 def test_attacks_on_references_need_the_columns_and_as_many_models_as_everyone_has(tmp_path):
@@ -126,6 +128,8 @@ def test_attacks_on_references_need_the_columns_and_as_many_models_as_everyone_h
     two = black_box_attacks(references=2)
     assert {"rmia", "reference-tube", "attack-r"} <= set(two)
     assert not {"lira-online", "distilled-rmia", "shadow-prediction-label"} & set(two)
+    assert set(black_box_attacks(references=2, among=WHEN_NAMED)) == {"informia-student"}
+    assert not black_box_attacks(among=WHEN_NAMED)
     table = write_with_references(tmp_path / "p.tsv", models=1, people=10)
     with pytest.raises(ProblemsError, match="has no answer of a reference model"):
         open_predictions(table, QUICK)

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 
 def outs(residuals, membership, scan):
@@ -51,8 +51,17 @@ def lira_offline(target, residuals, membership, *, own_variance=False):
     return scores
 
 
-def marginal(references, scale, a):
-    mean = sum(math.exp(-(k**2) / (2 * scale**2)) for k in references) / len(references)
+def gaussian(r, scale):
+    return math.exp(-(r**2) / (2 * scale**2))
+
+
+def student(r, scale):
+    """Return the density of Student's t with 4 degrees of freedom and SD ``scale``, over that at 0."""
+    return t.pdf(r, 4, scale=scale / math.sqrt(2)) / t.pdf(0, 4, scale=scale / math.sqrt(2))
+
+
+def marginal(references, scale, a, density=gaussian):
+    mean = sum(density(k, scale) for k in references) / len(references)
     return 0.5 * ((1 + a) * mean + (1 - a))
 
 
@@ -61,8 +70,8 @@ def marginal_online(inside, outside, scale):
     return (means[0] + means[1]) / 2
 
 
-def ratio(r, references, scale, a):
-    return math.exp(-(r**2) / (2 * scale**2)) / marginal(references, scale, a)
+def ratio(r, references, scale, a, density=gaussian):
+    return density(r, scale) / marginal(references, scale, a, density)
 
 
 def rmia(target, population, *, residuals, membership, population_rows, target_rows, a=None):
@@ -106,7 +115,7 @@ def base_online(target, residuals, membership):
     return scores
 
 
-def informia(scans, population, *, scale, a):
+def informia(scans, population, *, scale, a, density=gaussian):
     """Return log p(x|θ)/p(x) + KL(p(z) ‖ p(z|θ)); both cases are (target, references, membership)."""
     target, residuals, membership = scans
     mine, theirs, states = population
@@ -114,10 +123,10 @@ def informia(scans, population, *, scale, a):
     for z, r in enumerate(mine):
         outside = outs(theirs, states, z)
         if outside:
-            weight = marginal(outside, scale, a)
+            weight = marginal(outside, scale, a, density)
             total += weight
-            divergence += weight * math.log(1.0 / ratio(r, outside, scale, a))
+            divergence += weight * math.log(1.0 / ratio(r, outside, scale, a, density))
     return [
-        math.log(ratio(r, outs(residuals, membership, x), scale, a)) + divergence / total
+        math.log(ratio(r, outs(residuals, membership, x), scale, a, density)) + divergence / total
         for x, r in enumerate(target)
     ]

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from privoxel.attacks import PAPER_TABLE_1
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -144,3 +146,12 @@ def test_the_interval_counts_the_luck_of_references_that_the_targets_share(setti
             covered[keep] += found.low <= truth <= found.high
     assert covered[False] < 28  # what ignoring them costs
     assert covered[True] >= 33
+
+
+def test_the_stack_is_claimed_over_each_of_the_papers_encoders_and_over_the_best(settings):
+    from comparison.tables import AUC, ENCODERS, expanded  # noqa: PLC0415
+
+    assert expanded(["@encoders"], []) == [name for name in PAPER_TABLE_1 if name != "error-forest"]
+    assert set(ENCODERS) <= set(settings.attacks.shadow_free)
+    claimed = {claim.over for claim in settings.claims if claim.first == "stacked" and claim.metric == AUC}
+    assert claimed == {("@encoders",), *((name,) for name in ENCODERS)}

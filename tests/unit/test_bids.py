@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from privoxel.cohort.bids import load_cohort
+from privoxel.cohort.splits import training_scans
 from privoxel.errors import CohortError, ProblemsError
 from tests.niftis import AFFINE, GRID, SHAPE, blob, image_path, write_bids, write_image, write_lines
 
@@ -66,6 +67,14 @@ def test_sessions_have_ages_of_their_own(tmp_path):
     assert [str(s) for s in cohort.covariates.scans] == ["sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a"]
     np.testing.assert_array_equal(cohort.covariates.age, [60, 62.5, 70])
     assert cohort.covariates.participant_index.tolist() == [0, 0, 1]
+
+
+def test_the_first_session_of_a_folder_is_the_one_of_the_smallest_number(tmp_path):
+    for session in ("10", "2"):
+        write_image(image_path(tmp_path, "01", session=session), blob(int(session)))
+    write_lines(tmp_path / "participants.tsv", "participant_id\tage", "sub-01\t60")
+    people = load_cohort(tmp_path, grid=GRID).covariates
+    assert [str(s) for s in people.select(training_scans(people, 1)).scans] == ["sub-01_ses-2"]
 
 
 def test_participants_tsv_may_lie_in_the_dataset_above_a_derivative(tmp_path):

@@ -173,7 +173,8 @@ def test_named_attacks_keep_the_fewest_shadows_they_work_with(monkeypatch):
 
 
 def test_attacks_that_no_shadow_is_left_for_are_left_out(monkeypatch):
-    fitted = fit(config(names=("abs-error", "rmia"), count=2), 300.0, monkeypatch=monkeypatch)
+    asked = config(names=("abs-error", "rmia", "informia-student"), count=2)
+    fitted = fit(asked, 300.0, monkeypatch=monkeypatch)
     assert fitted.config.shadows.count == 0
     assert fitted.config.attacks.names == ("abs-error",)
 

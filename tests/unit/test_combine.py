@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from privoxel.evaluation.combine import all_over_targets, over_targets
-from privoxel.evaluation.intervals import logit_interval
+from privoxel.evaluation.intervals import logit_interval, variance_between
 from privoxel.evaluation.metrics import all_metrics, auc
 from privoxel.evaluation.results import METRICS
 from privoxel.evaluation.scored import Evaluated
@@ -55,6 +55,17 @@ def test_without_common_participants_it_is_students_interval_of_the_targets():
     assert (got.low, got.high) == pytest.approx(
         logit_interval(values.mean(), variance, stats.t.ppf(0.975, 2))
     )
+
+
+def test_trainings_of_one_design_are_no_more_draws_of_designs():
+    """Of two designs trained three times each there are two draws, not six."""
+    members = [np.arange(8) < 4, np.arange(8) % 2 == 0]
+    trained = [Evaluated(np.zeros((1, 8)), np.zeros(1), members[k // 3], np.arange(8)) for k in range(6)]
+    values = np.array([0.50, 0.52, 0.54, 0.70, 0.72, 0.74])
+    assert variance_between(values, trained) == pytest.approx((0.2**2 / 2 / 2, 1.0))
+    assert variance_between(values[:3], trained[:3]) == pytest.approx((0.02**2 / 3, 2.0))
+    once = [trained[0], trained[3]]
+    assert variance_between(values[[0, 3]], once) == pytest.approx((0.2**2 / 2 / 2, 1.0))
 
 
 def test_the_same_participants_in_every_target_do_not_narrow_the_interval():

@@ -55,6 +55,31 @@ def test_privacy_that_cannot_be_had_is_told_before_training():
         check(make_cohort(40), training={"batch_size": 30}, privacy={"noise_multiplier": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("primary", "why"),
+    [
+        ("trajectory", "reads all kept snapshots, with which canaries are not observed"),
+        ("movement-alignment", "reads the intervals between kept snapshots"),
+        ("stability", "reads copies of scans, of which canaries have none"),
+        ("lira-online", r"needs shadow models trained on each person \(2\), and none is on canaries"),
+        ("centred-rmia-online", r"needs shadow models trained on each person \(1\)"),
+    ],
+)
+def test_a_primary_attack_that_cannot_judge_canaries_is_told_before_training(primary, why):
+    attacks, shadows = {"names": ["abs-error", primary]}, {"count": 8}
+    with pytest.raises(
+        ConfigError, match=rf"canaries\] needs another .* primary than {primary}, which {why}"
+    ):
+        check(
+            make_cohort(40),
+            attacks=attacks | {"primary": primary},
+            shadows=shadows,
+            canaries={"count": 12},
+        )
+    check(make_cohort(40), attacks=attacks, shadows=shadows, canaries={"count": 12})
+    check(make_cohort(40), attacks=attacks | {"primary": primary}, shadows=shadows)
+
+
 def test_nothing_is_written_for_a_run_that_cannot_work(tmp_path):
     config = parse_config({"cohort": {"participants": 6, "resolution_mm": 8.0}})
     with pytest.raises(ConfigError, match="cannot work"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from privoxel.attacks import get_attack
 from privoxel.attacks.base import Knowledge
 from privoxel.attacks.informia import NO_POPULATION, InfoRmia
-from privoxel.attacks.rmia import Rmia
 from privoxel.errors import SignalError
 from tests.tables import leak, make_references, make_table
 from tests.twins import references as twin
@@ -32,27 +32,42 @@ def residuals(table, models):
     return table.error(), theirs[:, rows], models.membership[:, rows]
 
 
-@pytest.mark.parametrize("a", [0.0, 0.3, 1.0])
-def test_scores_are_log_ratio_plus_divergence_of_the_loop(a):
+@pytest.mark.parametrize(
+    ("attack", "density"),
+    [
+        (InfoRmia(a=0.0), twin.gaussian),
+        (get_attack("informia"), twin.gaussian),
+        (InfoRmia(a=1.0), twin.gaussian),
+        (get_attack("informia-student"), twin.student),
+    ],
+    ids=["0.0", "0.3", "1.0", "student"],
+)
+def test_scores_are_log_ratio_plus_divergence_of_the_loop(attack, density):
     target, knowledge = a_case()
     models = knowledge.models
     everything = np.stack([models.error(model=k) for k in range(7)])
     scale = twin.pooled_sd(everything, models.membership, twin.outs)
     expected = twin.informia(
-        residuals(target, models), residuals(population_of(knowledge), models), scale=scale, a=a
+        residuals(target, models),
+        residuals(population_of(knowledge), models),
+        scale=scale,
+        a=attack.a,
+        density=density,
     )
-    found = InfoRmia(a=a).score(target, knowledge, RNG).scores
+    found = attack.score(target, knowledge, RNG).scores
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-def test_scans_are_ranked_as_by_rmia_and_on_one_scale_whatever_the_population():
+@pytest.mark.parametrize("kind", ["", "-student"])
+def test_scans_are_ranked_as_by_rmia_and_on_one_scale_whatever_the_population(kind):
     target, knowledge = a_case()
-    scores = InfoRmia().score(target, knowledge, RNG).scores
-    ranked = Rmia().score(target, knowledge, RNG).scores
+    attack = get_attack(f"informia{kind}")
+    scores = attack.score(target, knowledge, RNG).scores
+    ranked = get_attack(f"rmia{kind}").score(target, knowledge, RNG).scores
     assert spearmanr(scores, ranked).statistic > 1 - 1e-12
     population = population_of(knowledge)
     fewer = Knowledge(models=knowledge.models, population=population.select(np.arange(len(population)) < 3))
-    shift = scores - InfoRmia().score(target, fewer, RNG).scores
+    shift = scores - attack.score(target, fewer, RNG).scores
     np.testing.assert_allclose(shift, shift[0], rtol=0, atol=1e-12)
     assert abs(shift[0]) > 1e-3
 

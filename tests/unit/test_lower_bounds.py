@@ -11,7 +11,7 @@ from privoxel.evaluation.archive import TargetScores
 from privoxel.evaluation.epsilon import HeldOutThreshold, OneRun, canaries_of
 from privoxel.evaluation.results import Utility
 from privoxel.evaluation.scored import Evaluated
-from privoxel.recipes.judging import Judged
+from privoxel.recipes.judging import COVARIATES_BEST, Judged
 from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.target import TargetPlan
 from privoxel.seeding import Streams
@@ -44,6 +44,19 @@ def test_a_leak_gives_a_bound_and_none_gives_zero():
     assert loss.upper is None
     (nothing,) = privacy_losses(judged(leaking(0.0)), RunConfig(), 1)
     assert nothing.lower == 0.0
+
+
+def test_people_who_were_not_drawn_and_differ_give_no_bound():
+    older = {COVARIATES_BEST: leaking(1.0, seed=5)}
+    unlike = judged(leaking(3.0))
+    unlike = unlike._replace(scores=replace(unlike.scores, controls=older))
+    (loss,) = privacy_losses(unlike, RunConfig(), 1, drawn=False)
+    assert (loss.lower, loss.bounds) == (None, [])
+    assert "age, sex and site alone rank members above non-members" in loss.reason
+    assert privacy_losses(unlike, RunConfig(), 1)[0].lower > 1.0
+    assert privacy_losses(unlike, parse_config({"split": {"coin": True}}), 1, drawn=False)[0].lower > 1.0
+    (alike,) = privacy_losses(judged(leaking(3.0)), RunConfig(), 1, drawn=False)
+    assert alike.bounds[0].assumption.startswith("members and non-members differ as people by chance alone")
 
 
 def test_the_level_is_shared_among_all_bounds_of_a_run():

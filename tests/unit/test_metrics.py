@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,10 @@ def test_large_cohorts_get_fewer_draws():
 def test_a_hundred_thousand_scans_are_ranked_without_a_matrix_of_pairs():
     big = simulate(Design(members=50_000, non_members=50_000), np.random.default_rng(0))
     assert auc(big).value == pytest.approx(Design().auc, abs=0.01)
+
+
+def test_accuracy_needs_a_threshold_that_was_set_without_knowing_who_is_judged(repeated):
+    ranked = replace(repeated, thresholds=np.full(len(repeated.scores), np.nan))
+    found = balanced_accuracy(ranked, np.random.default_rng(0))
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.reason == "nobody set a threshold without knowing who is judged"

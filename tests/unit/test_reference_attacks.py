@@ -13,7 +13,7 @@ from privoxel.attacks.likelihoods import Likelihood, log_likelihood, residual_sc
 from privoxel.attacks.lira import Lira
 from privoxel.attacks.paper import PREDICTION_LABEL
 from privoxel.attacks.references import references_of
-from privoxel.attacks.rmia import Rmia
+from privoxel.attacks.rmia import NOT_THE_POPULATION, Rmia
 from privoxel.attacks.shadow_transfer import ShadowTransfer
 from privoxel.errors import SignalError
 from privoxel.signals.table import LazyArray
@@ -122,6 +122,20 @@ def test_online_rmia_leaves_out_population_scans_that_no_reference_was_trained_o
     np.testing.assert_array_equal(some, rest)
     with pytest.raises(SignalError, match="inside some references and outside others, got 4 that are not"):
         scores(online, split.target, Knowledge(models=models, population=z.select(np.arange(4))))
+
+
+def test_online_rmia_turns_to_the_leaked_where_no_reference_was_trained_on_the_population():
+    split, knowledge = a_case()
+    taken, models = np.arange(len(split.target)) < 6, knowledge.models
+    population = split.target.select(taken)
+    states = models.membership.copy()
+    states[:, [models.scans.index(scan) for scan in population.scans]] = 0
+    known = Knowledge(split.leaked, replace(models, membership=states))
+    online, target = Rmia(online=True), split.target.select(~taken)
+    given = online.score(target, replace(known, population=population), RNG)
+    np.testing.assert_array_equal(given.scores, online.score(target, known, RNG).scores)
+    assert NOT_THE_POPULATION in given.notes
+    assert NOT_THE_POPULATION not in Rmia().score(target, replace(known, population=population), RNG).notes
 
 
 def test_attack_r_and_difficulty_are_a_rank_and_a_difference_in_years():

@@ -10,7 +10,13 @@ from scipy.stats import norm
 from privoxel.evaluation.intervals import auc_contributions
 from privoxel.evaluation.metrics import auc
 from privoxel.evaluation.scored import Evaluated
-from privoxel.evaluation.selection import _null_areas, best_of_many, best_over_targets, held_out_best
+from privoxel.evaluation.selection import (
+    _null_areas,
+    _nulls_of,
+    best_of_many,
+    best_over_targets,
+    held_out_best,
+)
 from tests.scores import Design, learned, one_repeat, simulate
 
 
@@ -164,3 +170,15 @@ def test_over_targets_an_attack_that_learns_is_judged_by_its_wider_spread():
     assert parts.widening > 1.2
     assert found.p_value == pytest.approx(expected, abs=0.03)
     assert abs(norm.sf(np.sqrt(3) * reached * parts.widening) - expected) > 0.06
+
+
+def test_trainings_of_one_design_exchange_the_same_memberships():
+    """What their scores have in common is then no luck of each."""
+    first = noise_and_one(0.0)
+    members = np.roll(first["works"].members, 7)
+    other = {name: replace(one, members=members) for name, one in first.items()}
+    nulls = _nulls_of([first, other, first, other], np.random.default_rng(3), 20)
+    np.testing.assert_array_equal(nulls[0], nulls[2])
+    np.testing.assert_array_equal(nulls[1], nulls[3])
+    assert not np.array_equal(nulls[0], nulls[1])
+    np.testing.assert_array_equal(nulls[0], _null_areas(list(first.values()), np.random.default_rng(3), 20))

@@ -15,7 +15,7 @@ from privoxel.models import build_model, spec_of
 from privoxel.progress import Silent
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, judge
-from privoxel.recipes.plan import attacks_on, chosen_attacks
+from privoxel.recipes.plan import attacks_on, chosen_attacks, not_run, plan_targets
 from privoxel.recipes.shadow_plans import shadow_design, shadow_name, threat_model_of, unsupported
 from privoxel.recipes.shadow_training import ShadowTraining, train_shadow
 from privoxel.recipes.shadows import FROM_TARGET, Fidelity, observe_shadows
@@ -154,6 +154,9 @@ def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path)
     mine = {attack.name for attack in attacks_on(plan(place), chosen_attacks(everything), everything)}
     assert {"rmia", "base", "shadow-combined"} <= mine
     assert not {"lira-online", "lira-offline"} & mine
+    idle = not_run([plan(place)], chosen_attacks(everything), everything)
+    assert "got 1 and 1" in idle["lira-online"]
+    assert mine == set(chosen_attacks(everything)) - set(idle)
     outside = workplace(tmp_path / "population", names=("all",), design="population").config
     alone = [attack for attack in ATTACKS.values() if reference_kind(attack) is SHADOW]
     assert set(unsupported(alone, plan(place), outside)) == {
@@ -167,6 +170,17 @@ def test_an_attack_that_needs_more_shadows_is_named_or_left_out_of_all(tmp_path)
         "shadow-combined",
         "shadow-stacked",
     }
+
+
+def test_trainings_of_one_design_share_shadows_and_have_students_of_their_own():
+    config = parse_config(
+        {"split": {"trainings": 2}, "shadows": {"count": 2, "distilled": 1, "design": "population"}}
+    )
+    first, again, null = plan_targets(config, [DESIGN])
+    assert [one.name for one in (first, again, null)] == ["cnn3d", "cnn3d-training-2", "cnn3d-null"]
+    assert shadow_name(again, config) == shadow_name(first, config)
+    students = {shadow_name(one, config, ReferenceKind.DISTILLED) for one in (first, again, null)}
+    assert len(students) == 3
 
 
 def test_attacks_with_references_are_not_part_of_all_without_shadows():
@@ -184,8 +198,9 @@ def test_centred_forms_are_run_by_name_and_need_what_their_attack_needs():
     assert not set(CENTRED) & set(chosen_attacks(parse_config({"attacks": {"names": ["all"]}})))
     with pytest.raises(ConfigError, match="tube-centred-difficulty need shadow models, got none"):
         chosen_attacks(parse_config({"attacks": {"names": names}}))
-    with pytest.raises(ConfigError, match=r"got centred-gradient-norm.*on predictions alone"):
-        chosen_attacks(parse_config({"attacks": {"names": ["abs-error", "centred-gradient-norm"]}}))
+    for none in ("centred-gradient-norm", "centred-stated-likelihood"):
+        with pytest.raises(ConfigError, match=rf"got {none}.*on predictions alone"):
+            chosen_attacks(parse_config({"attacks": {"names": ["abs-error", none]}}))
 
 
 def test_population_shadows_need_others(tmp_path):

@@ -11,6 +11,7 @@ from privoxel.cohort.splits import (
     membership_of,
     session_numbers,
     training_scans,
+    without_training_scans,
 )
 from privoxel.errors import ConfigError
 from tests.conftest import make_cohort
@@ -165,9 +166,28 @@ def visits(*scans: str) -> Covariates:
     return Covariates(ids, np.linspace(50, 70, n), np.repeat("F", n), np.repeat("A", n))
 
 
-def test_sessions_are_numbered_within_each_person_in_the_cohorts_order():
+def test_sessions_are_numbered_within_each_person_whatever_the_order_of_scans():
     people = visits("a/1", "b/2", "a/3", "a/3/x", "b/1", "c", "a/1/y")
-    assert session_numbers(people).tolist() == [0, 0, 1, 1, 1, 0, 0]
+    assert session_numbers(people).tolist() == [0, 1, 1, 1, 0, 0, 0]
+
+
+def test_numbers_in_session_labels_count_as_numbers():
+    people = visits("a/10", "a/2", "b/m12", "b/m06", "b/bl", "c/002", "c/1", "d/2", "d")
+    assert session_numbers(people).tolist() == [1, 0, 2, 1, 0, 1, 0, 1, 0]
+
+
+def test_sessions_that_train_may_be_named():
+    people = visits("a/post", "a/pre", "b/pre", "b/pre/x", "c/post")
+    assert training_scans(people, ("pre",)).tolist() == [False, True, True, True, False]
+    assert training_scans(people, ("pre", "post")).all()
+    assert without_training_scans(people, ("pre",)) == ("c",)
+    assert without_training_scans(people, ("pre", "post")) == ()
+    assert without_training_scans(people, 1) == without_training_scans(people, None) == ()
+
+
+def test_a_named_session_that_nobody_has_is_refused():
+    with pytest.raises(ConfigError, match=r"got none of 'base'\. Name sessions that there are: '2', '10'"):
+        without_training_scans(visits("a/10", "a/2"), ("base", "2"))
 
 
 def test_the_first_sessions_train_and_without_a_number_all_do():

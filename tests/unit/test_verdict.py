@@ -100,7 +100,9 @@ def test_an_excess_over_the_covariates_is_a_leak():
 
 def test_what_the_covariates_reach_at_best_is_said_where_it_is_known():
     control = estimate(0.6, 0.55, 0.65)
-    verdict = decide(inputs(LEAK, control=control, covariates=0.63, excess=estimate(0.15, 0.1, 0.2)))
+    verdict = decide(
+        inputs(LEAK, control=control, covariates=estimate(0.63, 0.58, 0.68), excess=estimate(0.15, 0.1, 0.2))
+    )
     assert "age, sex and site alone reach 63 %, so the excess over them counts: 15 points" in verdict.sentence
     assert any("(63 % being age, sex and site)" in reason for reason in verdict.reasons)
     less = decide(inputs(LEAK, control=control, excess=estimate(0.15, 0.1, 0.2)))
@@ -112,6 +114,13 @@ def test_the_excess_counts_as_soon_as_covariates_rank_members_above_non_members(
     """What escapes the control's interval need not escape the attack's."""
     control = estimate(value, 0.46, 0.56)
     assert decide(inputs(LEAK, control=control, excess=estimate(0.0, -0.1, 0.1))).outcome == outcome
+
+
+@pytest.mark.parametrize(("low", "outcome"), [(0.5, "leak shown"), (0.501, "inconclusive")])
+def test_the_excess_counts_too_where_covariates_at_best_are_shown_to_rank(low, outcome):
+    """A control told of few people may miss a difference that the attack finds."""
+    known = {"control": estimate(0.49, 0.47, 0.51), "excess": estimate(0.0, -0.1, 0.1)}
+    assert decide(inputs(LEAK, covariates=estimate(0.53, low, 0.56), **known)).outcome == outcome
 
 
 def test_a_control_above_chance_that_was_not_compared_holds_the_claim_back():
@@ -225,7 +234,12 @@ def test_what_covariates_explain_is_no_leak_of_the_best_attack_either():
     explained = candidate(leaking, excess=estimate(0.02, -0.03, 0.07))
     beyond = candidate(leaking, excess=estimate(0.09, 0.03, 0.15))
     assert decide(inputs(QUIET, control=shifted, best=explained)).outcome == "no leak above the limit"
-    assert decide(inputs(QUIET, control=shifted, best=beyond)).outcome == "leak shown"
+    leak = decide(inputs(QUIET, control=shifted, best=beyond))
+    assert leak.outcome == "leak shown"
+    assert leak.sentence.endswith(
+        "50 % is guessing); age, sex and site alone reach 63 %, so the excess over them counts: 9 points "
+        "(95 % interval 3 to 15)."
+    )
 
 
 def test_a_refused_verdict_names_no_best_attack():

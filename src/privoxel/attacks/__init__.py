@@ -93,14 +93,19 @@ ON_TRAINING: Mapping[str, Attack] = MappingProxyType({attack.name: attack for at
 """Attacks on the course of training: predictions or gradients of everyone at every kept snapshot."""
 
 WHEN_NAMED: Mapping[str, Attack] = MappingProxyType(
-    {**ON_COPIES, **ON_TRAINING, **{attack.name: attack for attack in projected.ATTACKS}}
+    {
+        **ON_COPIES,
+        **ON_TRAINING,
+        **{attack.name: attack for attack in (*projected.ATTACKS, *informia.BY_NAME)},
+    }
 )
-"""Attacks that ``all`` leaves out, because what they read costs much: a run makes it where they are named."""
+"""Attacks that ``all`` leaves out and a run takes where they are named: what they read costs much, or they
+rank scans as another does."""
 
 CENTRED: Mapping[str, Attack] = MappingProxyType(
     {
         name: form
-        for name, form in recentred.centred_forms((*_ATTACKS, *_ON_TRAINING)).items()
+        for name, form in recentred.centred_forms((*_ATTACKS, *_ON_TRAINING, *informia.BY_NAME)).items()
         if name not in ATTACKS
     }
 )
@@ -108,6 +113,9 @@ CENTRED: Mapping[str, Attack] = MappingProxyType(
 
 WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in stated.ATTACKS})
 """Attacks on models that state a standard deviation besides their prediction, as a table may hold it."""
+
+CENTRED_WITH_STATED_SD: Mapping[str, Attack] = MappingProxyType(recentred.centred_forms(stated.ATTACKS))
+"""Centred forms of those, which an audit runs by name."""
 
 CENTRED_NAMES = "any attack on predictions alone is there as centred-NAME and tube-centred-NAME too"
 
@@ -137,7 +145,7 @@ def get_attack(name: str) -> Attack:
         ConfigError: if there is none of that name.
     """
     listed = {**ATTACKS, **WHEN_NAMED, **WITH_STATED_SD, **CONTROLS}
-    known = {**listed, **CENTRED}
+    known = {**listed, **CENTRED, **CENTRED_WITH_STATED_SD}
     if name not in known:
         raise ConfigError(
             f"Attacks need a registered name, got {name!r}. Choose among {', '.join(sorted(listed))}; "

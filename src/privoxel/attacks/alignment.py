@@ -44,7 +44,7 @@ class MovementAlignment:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({MOVEMENT, GRADIENT_NORMS})
     needs_leaked = True
-    source = "privoxel; cosine attack of Li, Li & Ribeiro 2023 (ICLR), between snapshots of central training"
+    source = "privoxel; cosine attack of Li, Li & Ribeiro 2023 (section not seen), on central training"
 
     def score(
         self,

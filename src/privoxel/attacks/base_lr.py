@@ -39,7 +39,7 @@ class Base(OnReferences):
     online: bool = False
     offline_factor: float = 0.33
 
-    source = "Lassila et al. 2025 (BASE), as in LeakPro's base.py; Gaussian likelihood of the residual ours"
+    source = "Lassila et al. 2025 (BASE; section not seen), as in LeakPro's base.py; likelihoods ours"
 
     @property
     def fewest(self) -> tuple[int, int]:

@@ -51,7 +51,7 @@ class Blend:
     requires: frozenset[str] = frozenset({PREDICTION})
 
     needs_leaked = True
-    source = "privoxel; exponential weighting, Catoni 2004, of the parts' scores"
+    source = "privoxel; exponential weighting (Catoni 2004, section not seen) of the parts' scores"
 
     @property
     def uses(self) -> frozenset[str]:

@@ -29,7 +29,7 @@ class Difficulty(OnReferences):
     name: str = "difficulty"
     title: str = "|error| calibrated by difficulty"
 
-    source = "Watson et al. 2022 (ICLR), calibrated score; on the absolute residual"
+    source = "Watson et al. 2022 (ICLR), calibrated score (section not seen); on the absolute residual"
 
     def score(
         self,

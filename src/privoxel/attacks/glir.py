@@ -93,7 +93,7 @@ class GradientLikelihoodRatio:
     course = Course.INTERVALS
     threat_model = ThreatModel.WHITE_BOX
     needs_leaked = True
-    source = "GLiR of Leemann, Pawelczyk & Kasneci 2023 (form of the authors' code), random projections"
+    source = "GLiR, Leemann et al. 2023 (form of the authors' code, section not seen), random projections"
 
     @property
     def requires(self) -> frozenset[str]:

@@ -43,7 +43,7 @@ class SelfInfluence:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, OUTPUT})
     needs_leaked = True
-    source = "Cohen & Giryes 2022 (self-influence function), Gauss-Newton of the output layer"
+    source = "Cohen & Giryes 2022, self-influence (section not seen); Gauss-Newton of the output layer"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return negative self-influences and the best threshold on out-of-fold ones.

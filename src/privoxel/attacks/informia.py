@@ -38,7 +38,7 @@ class InfoRmia(OnReferences):
     likelihood: Likelihood = Likelihood.GAUSSIAN
     a: float = 0.3
 
-    source = "Tao & Shokri 2026 (ICLR, arXiv 2510.05582), its test statistic; Gaussian likelihood ours"
+    source = "Tao & Shokri 2026 (ICLR, arXiv 2510.05582), statistic (section not seen); likelihoods ours"
 
     def score(
         self,
@@ -77,3 +77,5 @@ def divergence(ratio: LogRatio, population: SignalTable) -> float:
 
 
 ATTACKS = (InfoRmia(),)
+BY_NAME = (InfoRmia("informia-student", "InfoRMIA (Student likelihood)", Likelihood.STUDENT),)
+"""Ranks scans of a target as ``rmia-student`` does: for comparing scores of different targets."""

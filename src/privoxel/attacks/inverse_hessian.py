@@ -71,7 +71,9 @@ class InverseHessian:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, OUTPUT})
     needs_leaked = True
-    source = "IHA of Suri, Zhang & Evans 2024 (form of the authors' code), output layer, estimated g0 and H"
+    source = (
+        "IHA, Suri et al. 2024 (form of the authors' code, section not seen), output layer, g0, H estimated"
+    )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return IHA scores (years²) and the best threshold on out-of-fold ones; a note names the choice.

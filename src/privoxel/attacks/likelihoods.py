@@ -96,7 +96,7 @@ def log_likelihood(residuals: FloatArray, scale: float, likelihood: Likelihood) 
 @final
 @dataclass(frozen=True)
 class LogRatio:
-    """log p(x | target) − log p(x) of scans x, with the p(x) of Zarifzadeh et al. 2024 (section 3).
+    """log p(x | target) − log p(x) of scans x, with the p(x) of Zarifzadeh et al. 2024 (section not seen).
 
     p(x | model) is a density of the residual of one ``scale``. Offline p(x) = ½((1 + a)·mean_OUT p(x | k) +
     1 − a), the paper's linear guess at what models with x would say; online it is half the mean over IN and
@@ -128,10 +128,7 @@ class LogRatio:
         Raises:
             SignalError: if there is none.
         """
-        seen = self.references.compare(population)
-        usable = seen.outside.any(axis=0)
-        if self.online:
-            usable = usable & seen.inside.any(axis=0)
+        usable = self._usable(population)
         if not usable.any():
             wanted, why = (
                 ("inside some references and outside others", "that are not")
@@ -143,6 +140,15 @@ class LogRatio:
                 "Give other population scans, or leak non-members."
             )
         return population.select(usable)
+
+    def serves(self, population: SignalTable) -> bool:
+        """Return whether ``population`` holds a usable scan."""
+        return bool(self._usable(population).any())
+
+    def _usable(self, population: SignalTable) -> BoolArray:
+        seen = self.references.compare(population)
+        usable = seen.outside.any(axis=0)
+        return np.asarray(usable & seen.inside.any(axis=0) if self.online else usable)
 
     def _log_marginal(self, seen: Compared, scans: SignalTable) -> FloatArray:
         name = self.references.name

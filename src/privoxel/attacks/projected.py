@@ -42,7 +42,7 @@ class ProjectedGradients:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION, f"{PROJECTION}512"})
     needs_leaked = True
-    source = "privoxel; projections as TRAK's, Park et al. 2023, by the count sketch of Charikar et al. 2002"
+    source = "privoxel; projections as of Park et al. 2023, Charikar et al. 2002 (sections not seen)"
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return log-odds and the best threshold on out-of-fold ones.

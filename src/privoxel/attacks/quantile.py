@@ -134,7 +134,9 @@ class QuantileAttack:
     learner: Learner = Learner()
 
     needs_leaked = True
-    source = "Bertran et al. 2023, a majority of weak attackers as in Tang et al. 2023, on −√|error|"
+    source = (
+        "Bertran et al. 2023, majority of attackers as in Tang et al. 2023 (sections not seen), on −√|error|"
+    )
 
     @property
     def requires(self) -> frozenset[str]:

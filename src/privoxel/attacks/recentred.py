@@ -34,7 +34,10 @@ from privoxel.attacks.base import (
 from privoxel.attacks.centring import centred, fit_centre
 from privoxel.attacks.folds import leaked_folds
 from privoxel.attacks.references import references_of
-from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTable
+from privoxel.signals.table import PREDICTION, STATED_SD, LazyArray, Membership, SignalTable
+
+READ_CENTRED = frozenset({PREDICTION, STATED_SD})
+"""Signals of attacks that have centred forms."""
 
 
 @final
@@ -42,7 +45,7 @@ from privoxel.signals.table import PREDICTION, LazyArray, Membership, SignalTabl
 class Recentred:
     """The scores and threshold of ``attack`` on predictions centred on the members of each model.
 
-    For attacks whose signal is the prediction.
+    For attacks that read the prediction, and no other signal that depends on it.
     """
 
     attack: Attack
@@ -131,11 +134,14 @@ class Recentred:
 
 
 def centred_forms(attacks: Iterable[Attack]) -> dict[str, Attack]:
-    """Return both forms of every attack whose only signal is the prediction, by name."""
+    """Return both forms, by name, of every attack that reads the prediction alone or with its stated SD.
+
+    Other signals hold the raw error, or the raw prediction, which moving the prediction leaves there.
+    """
     forms = [
         Recentred(attack, curve)
         for attack in attacks
-        if attack.requires == {PREDICTION} and "centred-" not in attack.name
+        if {PREDICTION} <= attack.requires <= READ_CENTRED and "centred-" not in attack.name
         for curve in (False, True)
     ]
     return {form.name: form for form in forms}

@@ -8,10 +8,12 @@ target. Online p(x) is half the mean over IN and half the mean over OUT referenc
 a ratio with one kind of marginal is not to be compared with one of the other.
 
 The population is ``Knowledge.population``, or the leaked non-members where none is given. Scans z that no
-reference left out (online: or that none was trained on) are dropped. With few z the share has many ties;
+reference left out (online: or that none was trained on) are dropped; where that leaves none of a population
+that was given, the leaked non-members are taken, and a note says so. With few z the share has many ties;
 within a step of 1/(Z + 1) the scans are ordered by their ratio, which changes no step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -27,6 +29,8 @@ from privoxel.attacks.references import (
     scored_by,
 )
 from privoxel.signals.table import SignalTable
+
+NOT_THE_POPULATION = "population=leaked non-members (none of the population given can be compared)"
 
 
 @final
@@ -45,7 +49,7 @@ class Rmia(OnReferences):
     gamma: float = 1.0
 
     needs_leaked = True
-    source = "Zarifzadeh et al. 2024 (ICML), RMIA and its offline Pr(x); Gaussian likelihood ours"
+    source = "Zarifzadeh et al. 2024 (ICML), algorithm 1; offline Pr(x) (section not seen); likelihoods ours"
 
     @property
     def fewest(self) -> tuple[int, int]:
@@ -63,21 +67,23 @@ class Rmia(OnReferences):
         Raises:
             SignalError: if references, a signal, or known non-members are missing.
         """
-        population = knowledge.population
-        if population is None:
-            leaked = leaked_table(self, target, knowledge)
-            population = leaked.select(~leaked.is_member())
+        given = knowledge.population
+        leaked = knowledge.leaked if given is not None else leaked_table(self, target, knowledge)
+        known = None if leaked is None else leaked.select(~leaked.is_member())
+        populations = [scans for scans in (given, known) if scans is not None]
 
         def scorer(references: References) -> Scorer:
-            return self._scorer(references, population)
+            return self._scorer(references, populations)
 
         return scored_by(self, target, knowledge, scorer)
 
-    def _scorer(self, references: References, population: SignalTable) -> Scorer:
+    def _scorer(self, references: References, populations: Sequence[SignalTable]) -> Scorer:
         scale, said = residual_scale(references)
         ratio = LogRatio(references, scale, self.likelihood, self.a, self.online)
+        population = next(filter(ratio.serves, populations), populations[0])
         against = np.sort(ratio(ratio.usable(population)))
-        return Scorer(lambda scans: _shares(ratio(scans), against, self.gamma), said)
+        notes = said if population is populations[0] else (*said, NOT_THE_POPULATION)
+        return Scorer(lambda scans: _shares(ratio(scans), against, self.gamma), notes)
 
 
 def _shares(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatArray:

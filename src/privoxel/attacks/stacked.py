@@ -74,7 +74,7 @@ class StackedAttack:
     requires = frozenset({PREDICTION, GRADIENT_NORMS})
     uses = GRADIENTS
     needs_leaked = True
-    source = "privoxel; features of Gupta et al. 2021, table 1, combined out of fold (Wolpert 1992)"
+    source = "privoxel; features of Gupta et al. 2021, table 1, stacked as in Wolpert 1992 (section not seen)"
 
     def __post_init__(self) -> None:
         check_kinds(self.classifiers)

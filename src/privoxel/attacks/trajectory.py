@@ -107,7 +107,9 @@ class TrajectoryClassifier:
     threat_model = ThreatModel.WHITE_BOX
     requires = frozenset({PREDICTION})
     needs_leaked = True
-    source = "Liu et al. 2022 (CCS, TrajectoryMIA), on real checkpoints; logistic regression for its network"
+    source = (
+        "Liu et al. 2022 (CCS; section not seen), on real checkpoints; logistic regression for its network"
+    )
 
     def score(self, target: SignalTable, knowledge: Knowledge, rng: np.random.Generator) -> Scored:
         """Return log-odds and the best threshold on out-of-fold ones.
@@ -128,7 +130,10 @@ ATTACKS: tuple[Attack, ...] = (
         "trajectory-fall", "fall of |error| over snapshots", fall, "privoxel; first minus last |error|"
     ),
     TrajectoryStatistic(
-        "trajectory-iqr", "spread of |error| over snapshots", interquartile_range, "LT-IQR, arXiv 2411.05743"
+        "trajectory-iqr",
+        "spread of |error| over snapshots",
+        interquartile_range,
+        "LT-IQR of Pollock et al. 2024 (arXiv 2411.05743, section not seen)",
     ),
     TrajectoryClassifier(),
 )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.cohort.base import Cohort, Covariates
+from privoxel.cohort.names import natural_order
 from privoxel.errors import ConfigError
 
 MEMBER = 1
@@ -18,6 +19,10 @@ EXCLUDED = -1
 
 Int8Array = npt.NDArray[np.int8]
 Size = int | float
+Sessions = int | tuple[str, ...] | None
+"""Which sessions train: so many of each participant, the first; those of these labels; or all (None)."""
+SOME = 10
+"""Labels of sessions that an error lists at most."""
 STRATUM = 8
 """Participants of neighbouring ages among whom a stratified draw is random."""
 
@@ -171,34 +176,66 @@ def spread_evenly(sizes: Sequence[int], rng: np.random.Generator) -> IntArray:
 
 
 def session_numbers(covariates: Covariates) -> IntArray:
-    """Return for each scan which of its participant's sessions it is of, from 0, in the cohort's order.
+    """Return for each scan which of its participant's sessions it is of, from 0, in the order of labels.
 
+    Numbers in labels count as numbers: session 2 is before session 10, whatever the order of the scans.
     Several reconstructions of one session share its number.
     """
-    seen: dict[str, list[str]] = {}
-    numbers = np.empty(len(covariates), dtype=np.int64)
-    for row, scan in enumerate(covariates.scans):
-        sessions = seen.setdefault(scan.participant, [])
-        if scan.session not in sessions:
-            sessions.append(scan.session)
-        numbers[row] = sessions.index(scan.session)
-    return numbers
+    labels: dict[str, set[str]] = {}
+    for scan in covariates.scans:
+        labels.setdefault(scan.participant, set()).add(scan.session)
+    places = {
+        (who, label): place
+        for who, found in labels.items()
+        for place, label in enumerate(sorted(found, key=natural_order))
+    }
+    return np.array([places[scan.participant, scan.session] for scan in covariates.scans], dtype=np.int64)
 
 
-def training_scans(covariates: Covariates, sessions: int | None) -> BoolArray:
-    """Return a mask of the scans of each participant's first ``sessions`` sessions; of all scans for None.
+def training_scans(covariates: Covariates, sessions: Sessions) -> BoolArray:
+    """Return a mask of the scans of the ``sessions`` that train.
 
     These are what a model may be trained on; whether it is, depends on the participant's membership.
     """
     if sessions is None:
         return np.ones(len(covariates), dtype=np.bool_)
-    return session_numbers(covariates) < sessions
+    if isinstance(sessions, int):
+        return session_numbers(covariates) < sessions
+    return np.array([scan.session in sessions for scan in covariates.scans], dtype=np.bool_)
 
 
-def training_rows(cohort: Cohort, participants: Sequence[str], sessions: int | None) -> IntArray:
+def training_rows(cohort: Cohort, participants: Sequence[str], sessions: Sessions) -> IntArray:
     """Return the rows of the scans that train a model on ``participants``, in cohort order."""
     rows = cohort.rows_of(participants)
     return rows[training_scans(cohort.covariates, sessions)[rows]]
+
+
+def people_by_session(covariates: Covariates) -> dict[str, int]:
+    """Return how many participants have a scan of each session, in the order of the labels."""
+    found: dict[str, set[str]] = {}
+    for scan in covariates.scans:
+        found.setdefault(scan.session, set()).add(scan.participant)
+    return {label: len(found[label]) for label in sorted(found, key=natural_order)}
+
+
+def without_training_scans(covariates: Covariates, sessions: Sessions) -> tuple[str, ...]:
+    """Return the participants who have no scan of the ``sessions`` that train.
+
+    Raises:
+        ConfigError: if nobody has a scan of one of them.
+    """
+    if sessions is None or isinstance(sessions, int):
+        return ()
+    known = list(people_by_session(covariates))
+    unknown = [label for label in sessions if label not in known]
+    if unknown:
+        some = known[:SOME]
+        raise ConfigError(
+            f"Sessions that were trained on need scans, got none of {', '.join(map(repr, unknown))}. Name "
+            f"sessions that there are: {', '.join(map(repr, some))}{', …' if len(known) > SOME else ''}."
+        )
+    trained = set(covariates.select(training_scans(covariates, sessions)).participants)
+    return tuple(who for who in covariates.participants if who not in trained)
 
 
 def membership_of(design: Design, covariates: Covariates) -> Int8Array:

@@ -24,6 +24,7 @@ from privoxel.evaluation.intervals import (
     count_draws,
     logit_interval,
     t_quantile,
+    variance_between,
     welch_freedom,
 )
 from privoxel.evaluation.metrics import (
@@ -98,14 +99,14 @@ def _one_target(target: Evaluated, metric: str, rng: np.random.Generator, level:
 def _spread(
     values: FloatArray, targets: Sequence[Evaluated], statistic: Statistic, rng: np.random.Generator
 ) -> _Spread:
-    between = float(np.var(values, ddof=1)) / len(values)
+    between = variance_between(values, targets)
     covariance = _participant_covariance(targets, statistic, rng)
     off_diagonal = covariance[~np.eye(len(values), dtype=np.bool_)]
     shared = max(float(off_diagonal.mean()), 0.0)
     n_participants = len(np.unique(np.concatenate([target.participants for target in targets])))
-    freedom = welch_freedom((between, len(values) - 1.0), (shared, max(n_participants - 1.0, 1.0)))
+    freedom = welch_freedom(between, (shared, max(n_participants - 1.0, 1.0)))
     # Few targets may agree by luck; the participants' own variance is a floor.
-    return _Spread(max(between + shared, float(covariance.mean())), freedom)
+    return _Spread(max(between[0] + shared, float(covariance.mean())), freedom)
 
 
 def _participant_covariance(

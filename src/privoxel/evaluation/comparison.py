@@ -17,6 +17,7 @@ from privoxel.evaluation.intervals import (
     Contributions,
     auc_contributions,
     t_quantile,
+    variance_between,
     welch_freedom,
 )
 from privoxel.evaluation.metrics import paired_auc_difference
@@ -114,14 +115,14 @@ def _mean_difference(
 ) -> Estimate:
     count, mean, level = len(values), float(values.mean()), singles[0].level
     off_diagonal = covariance[~np.eye(count, dtype=np.bool_)]
-    between, shared = float(np.var(values, ddof=1)) / count, max(float(off_diagonal.mean()), 0.0)
+    between, shared = variance_between(values, targets), max(float(off_diagonal.mean()), 0.0)
     # Few targets may agree by luck; the participants' own variance is a floor.
-    variance = max(between + shared, float(covariance.mean()))
+    variance = max(between[0] + shared, float(covariance.mean()))
     if variance < NO_SPREAD:
         low, high = (float(np.mean([getattr(single, end) for single in singles])) for end in ("low", "high"))
         return Estimate(mean, low, high, level, f"mean of {count} targets' paired intervals")
     people = len(np.unique(np.concatenate([target.participants for target in targets])))
-    freedom = welch_freedom((between, count - 1.0), (shared, max(people - 1.0, 1.0)))
+    freedom = welch_freedom(between, (shared, max(people - 1.0, 1.0)))
     reach = t_quantile(level, freedom) * math.sqrt(variance)
     method = f"paired, {count} targets × participants, t with {freedom:.1f} degrees of freedom"
     return Estimate(mean, max(mean - reach, -1.0), min(mean + reach, 1.0), level, method)

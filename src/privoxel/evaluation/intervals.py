@@ -9,7 +9,7 @@ conditioned on; their spread is ``sd_repeats``.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -268,6 +268,20 @@ def welch_freedom(*parts: tuple[float, float]) -> float:
     total = sum(variance for variance, _ in parts)
     noise = sum(variance**2 / freedom for variance, freedom in parts if variance > 0.0)
     return total**2 / noise if noise > 0.0 else math.inf
+
+
+def variance_between(values: FloatArray, targets: Sequence[Evaluated]) -> tuple[float, float]:
+    """Return the variance of the mean of ``values`` that targets cause, and its degrees of freedom.
+
+    Targets with the same members are trainings of one design. Where there are several designs these are the
+    draws, each with the mean of its trainings, and where there is one its trainings are. ``values`` holds one
+    value a target, of two or more.
+    """
+    designs = [(one.members.tobytes(), one.participants.tobytes()) for one in targets]
+    if len(set(designs)) > 1:
+        codes = [designs.index(design) for design in designs]
+        values = np.array([values[np.equal(codes, code)].mean() for code in dict.fromkeys(codes)])
+    return float(np.var(values, ddof=1)) / len(values), len(values) - 1.0
 
 
 def describe(method: str, evaluated: Evaluated) -> str:

@@ -39,6 +39,7 @@ from privoxel.evaluation.weighted import (
 )
 
 TPR_PREFIX = "tpr_at_fpr_"
+NO_THRESHOLD = "nobody set a threshold without knowing who is judged"
 
 
 def auc(evaluated: Evaluated, level: float = 0.95) -> Estimate:
@@ -91,13 +92,16 @@ def balanced_accuracy(
     """Return the mean over repeats of (TPR + TNR) / 2 at each repeat's own threshold.
 
     The interval is the wider, at each end, of the percentile bootstrap over participants and of Wilson's
-    intervals of the two rates combined (MOVER), which keeps its width when nearly all calls are right.
+    intervals of the two rates combined (MOVER), which keeps its width when nearly all calls are right. No
+    value without thresholds.
     Wilson's size is the one that explains the bootstrap's variance, at least the effective number of
     participants.
 
     References:
         Newcombe 1998 (method 10) and Zou and Donner 2008, for the sum of two rates.
     """
+    if np.isnan(evaluated.thresholds).any():
+        return Estimate(None, None, None, level, reason=NO_THRESHOLD)
     rates = _hit_rates(evaluated, ones_like(evaluated))[0]
     resampled = bootstrap_draws(_hit_rates, evaluated, draws=draws, rng=rng)
     low, high = percentile_ends(resampled.mean(axis=1), level)

@@ -78,6 +78,13 @@ class TrainingPoint(Record):
     validation_mae: float | None = None
 
 
+class SessionCount(Record):
+    """A session that counted as trained on, and how many participants have a scan of it."""
+
+    label: str | None = Field(description="null: all sessions of fewer people than [report] smallest_group")
+    participants: int
+
+
 class OtherScans(Record):
     """What one attack reaches with the trained-on scans, and with other scans of the same people.
 
@@ -112,8 +119,9 @@ class LowerBound(Record):
 class PrivacyLoss(Record):
     """ε of differential privacy from both sides: what an attack shows, and what the accountant allows.
 
-    ``lower`` is the largest of ``bounds`` that assumes no Gaussian mechanism. Without differential privacy
-    there is no ``upper``: none is known, or it is infinite.
+    ``lower`` is the largest of ``bounds`` that assumes no Gaussian mechanism; None without bounds, of which
+    ``reason`` says why there are none. Without differential privacy there is no ``upper``: none is known, or
+    it is infinite.
     """
 
     on: Literal["participants", "canaries"]
@@ -121,9 +129,10 @@ class PrivacyLoss(Record):
     title: str
     threat_model: str
     delta: float
-    lower: float
+    lower: float | None
     upper: float | None = None
     bounds: list[LowerBound]
+    reason: str = ""
     n_members: int
     n_non_members: int
 
@@ -144,6 +153,9 @@ class Target(Record):
     training: list[TrainingPoint] = []
     attacks: list[AttackResult]
     controls: list[AttackResult]
+    trained_sessions: list[SessionCount] = Field(
+        [], description="whose scans counted as trained on and were attacked; empty where all sessions did"
+    )
     other_scans: list[OtherScans] = []
     epsilon: list[PrivacyLoss] = Field([], description="bounds on the ε of its training")
 

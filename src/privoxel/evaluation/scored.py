@@ -36,8 +36,9 @@ class Evaluated:
 
     ``scores``: repeats × scans, NaN where a scan was not evaluated in that repeat (leaked or set aside).
     ``thresholds``: one per repeat, set by the attack without the evaluated membership; a score above it is
-    called a member. ``members``: scans. ``participants``: an integer code per scan (rows of one person, or
-    of one family, share it); it is the unit of every interval.
+    called a member; NaN where there is none, so that only rankings are judged. ``members``: scans.
+    ``participants``: an integer code per scan (rows of one person, or of one family, share it); it is the
+    unit of every interval.
     """
 
     scores: FloatArray

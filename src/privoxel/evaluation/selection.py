@@ -8,7 +8,7 @@ measures on the other.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -95,9 +95,9 @@ def best_over_targets(
     """Return the attack of the largest standardised mean AUC over targets, corrected for the choice.
 
     With one target this is ``best_of_many``. With several the memberships are exchanged within each target
-    for the max-T p-value, and the interval is that over targets × participants at the level that Bonferroni
-    leaves to each attack and, where this setting was chosen among ``others``, setting. Participants' codes
-    must be common to all targets.
+    for the max-T p-value, alike in trainings of one design, and the interval is that over targets ×
+    participants at the level that Bonferroni leaves to each attack and, where this setting was chosen among
+    ``others``, setting. Participants' codes must be common to all targets.
 
     Raises:
         ValueError: as ``best_of_many``, or if the targets were not attacked alike.
@@ -113,7 +113,7 @@ def best_over_targets(
     for target in targets:
         _check_alike(list(target.values()))
     parts = [_values_and_deviations(list(target.values())) for target in targets]
-    nulls = np.stack([_null_areas(list(target.values()), rng, draws) for target in targets])
+    nulls = np.stack(_nulls_of(targets, rng, draws))
     null, widenings = nulls.mean(axis=0), _mean_widening(nulls, np.stack([part.widenings for part in parts]))
     spread = np.maximum(null.std(axis=0), FLOOR)
     values = np.mean([part.values for part in parts], axis=0)
@@ -172,6 +172,24 @@ def _mean_widening(nulls: FloatArray, widenings: FloatArray) -> FloatArray:
     """
     variances = np.maximum(nulls.var(axis=1), FLOOR**2)
     return np.asarray(np.sqrt((variances * widenings**2).sum(axis=0) / variances.sum(axis=0)))
+
+
+def _nulls_of(
+    targets: Sequence[Mapping[str, Evaluated]], rng: np.random.Generator, draws: int
+) -> list[FloatArray]:
+    """Return ``_null_areas`` of each target; those with the same members exchange the same memberships."""
+    begun: dict[bytes, Any] = {}
+    found = []
+    for scored in (list(target.values()) for target in targets):
+        design = scored[0].members.tobytes() + scored[0].participants.tobytes()
+        if design in begun:
+            again = np.random.default_rng()
+            again.bit_generator.state = begun[design]
+            found.append(_null_areas(scored, again, draws))
+        else:
+            begun[design] = rng.bit_generator.state
+            found.append(_null_areas(scored, rng, draws))
+    return found
 
 
 def _null_areas(scored: list[Evaluated], rng: np.random.Generator, draws: int) -> FloatArray:

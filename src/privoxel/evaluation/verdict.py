@@ -49,7 +49,7 @@ class VerdictInputs:
     as in "with black-box access". ``n_members``, ``n_non_members``: evaluated participants, or their
     effective numbers. ``utility``: mean absolute errors in years; ``members_mae_se``,
     ``non_members_mae_se``: their standard errors. ``control``: AUC from covariates only, by one told of as
-    few people as the attacker; ``covariates``: the most that they could reach, as far as is known;
+    few people as the attacker; ``covariates``: the most that they could reach, None where it is not known;
     ``excess``: paired difference of the attack's AUC and that. ``null``: AUC between two halves of the
     non-members.
     ``tolerated_auc``: the limit below which a leak is tolerated. ``best``: None where the primary attack is
@@ -65,7 +65,7 @@ class VerdictInputs:
     members_mae_se: float = 0.0
     non_members_mae_se: float = 0.0
     control: Estimate | None = None
-    covariates: float | None = None
+    covariates: Estimate | None = None
     excess: Estimate | None = None
     null: Estimate | None = None
     tolerated_auc: float = 0.6
@@ -94,12 +94,12 @@ def decide(inputs: VerdictInputs) -> Verdict:
         return _verdict(inputs, "refused", f"No verdict is given: {refusals[0]}.", refusals)
     reasons = _warnings(inputs, estimate)
     if _ends(estimate)[0] > 0.5:
-        if not _explained_by_covariates(inputs.control, inputs.excess):
-            sentence = f"A leak is shown: {_ranking(inputs)}{_beyond(inputs)}."
+        if not _explained_by_covariates(inputs, inputs.excess):
+            sentence = f"A leak is shown: {_ranking(inputs)}{_beyond(inputs, inputs.excess)}."
             return _verdict(inputs, "leak shown", sentence, reasons)
         reasons.insert(0, _control_reason(inputs))
-    if inputs.best is not None and _best_leaks(inputs.best, inputs.control):
-        return _verdict(inputs, "leak shown", _best_sentence(inputs.best), reasons)
+    if inputs.best is not None and _best_leaks(inputs.best, inputs):
+        return _verdict(inputs, "leak shown", _best_sentence(inputs.best, inputs), reasons)
     if _ends(estimate)[1] < inputs.tolerated_auc:
         sentence = f"No leak above the limit of {_percent(inputs.tolerated_auc)}: {_ranking(inputs)}."
         return _verdict(inputs, "no leak above the limit", sentence, reasons)
@@ -141,40 +141,46 @@ def _is_far(measured: float, stated: float, standard_error: float) -> bool:
     return outside and abs(measured - stated) > STANDARD_ERRORS * standard_error
 
 
-def excess_counts(control: Estimate | None) -> bool:
+def excess_counts(control: Estimate | None, covariates: Estimate | None) -> bool:
     """Return whether covariates alone rank members above non-members, so that the excess over them counts.
 
-    Their value decides and not their interval: where a small difference between the groups escapes the
-    interval of the control, it need not escape that of the attack.
+    The control's value decides and not its interval: where a small difference between the groups escapes the
+    interval of the control, it need not escape that of the attack. A control told of few people may miss a
+    difference altogether: what ``covariates`` at best are shown to rank counts, too.
     """
-    return control is not None and control.value is not None and control.value > 0.5
+    is_told = control is not None and control.value is not None and control.value > 0.5
+    return is_told or (covariates is not None and _ends(covariates)[0] > 0.5)
 
 
-def _explained_by_covariates(control: Estimate | None, excess: Estimate | None) -> bool:
+def _counts(inputs: VerdictInputs) -> bool:
+    return excess_counts(inputs.control, inputs.covariates)
+
+
+def _explained_by_covariates(inputs: VerdictInputs, excess: Estimate | None) -> bool:
     """Return whether covariates alone could be what the attack found: it is not shown to beat them."""
-    if not excess_counts(control):
+    if not _counts(inputs):
         return False
     return excess is None or not _ends(excess)[0] > 0.0
 
 
 def _reached_by_covariates(inputs: VerdictInputs) -> float:
     """Return the AUC that the excess is counted over: of the covariates at best, or of the control."""
-    known = (inputs.covariates, inputs.control and inputs.control.value)
+    known = (one.value for one in (inputs.covariates, inputs.control) if one is not None)
     return next((value for value in known if value is not None), 0.5)
 
 
-def _best_leaks(candidate: Candidate, control: Estimate | None) -> bool:
+def _best_leaks(candidate: Candidate, inputs: VerdictInputs) -> bool:
     above = _ends(candidate.auc)[0] > 0.5
-    return above and not _explained_by_covariates(control, candidate.excess)
+    return above and not _explained_by_covariates(inputs, candidate.excess)
 
 
-def _best_sentence(candidate: Candidate) -> str:
+def _best_sentence(candidate: Candidate, inputs: VerdictInputs) -> str:
     best, auc = candidate.best, candidate.auc
     return (
         f"A leak is shown, though not by the primary attack: the best of {best.candidates} attacks of the "
         f"same access, “{best.title}”, ranks a random member above a random non-member "
         f"{_percent(auc.value or 0.0)} of the time ({_interval(auc)}, widened for choosing the best; 50 % is "
-        "guessing)."
+        f"guessing){_beyond(inputs, candidate.excess)}."
     )
 
 
@@ -187,15 +193,15 @@ def _best_reason(candidate: Candidate, primary: str) -> str:
     )
 
 
-def _beyond(inputs: VerdictInputs) -> str:
-    """Return what the attack reaches beyond covariates alone, "" where these do not rank at all."""
-    if not excess_counts(inputs.control) or inputs.excess is None:
+def _beyond(inputs: VerdictInputs, excess: Estimate | None) -> str:
+    """Return what an attack reaches beyond covariates alone, "" where these do not rank at all."""
+    if not _counts(inputs) or excess is None:
         return ""
     share = _percent(_reached_by_covariates(inputs))
-    value, (low, high) = inputs.excess.value or 0.0, _ends(inputs.excess)
+    value, (low, high) = excess.value or 0.0, _ends(excess)
     return (
         f"; age, sex and site alone reach {share}, so the excess over them counts: {100 * value:.0f} points "
-        f"({100 * inputs.excess.level:g} % interval {100 * low:.0f} to {100 * high:.0f})"
+        f"({100 * excess.level:g} % interval {100 * low:.0f} to {100 * high:.0f})"
     )
 
 
@@ -273,7 +279,7 @@ def detectable_auc(inputs: VerdictInputs) -> float | None:
         return None
     sizes = inputs.n_members, inputs.n_non_members
     found = minimal_detectable_auc(*sizes, level=inputs.auc.level, widening=widening_of(inputs.auc, *sizes))
-    if inputs.control is not None and inputs.excess is not None and excess_counts(inputs.control):
+    if inputs.excess is not None and _counts(inputs):
         beyond = minimal_detectable_excess(inputs.excess)
         if beyond is not None:
             found = max(found, _reached_by_covariates(inputs) + beyond)
@@ -282,7 +288,7 @@ def detectable_auc(inputs: VerdictInputs) -> float | None:
 
 def _power(detectable: float, inputs: VerdictInputs) -> str:
     found = f"with this many participants, 4 of 5 audits find a true AUC of {_percent(detectable)} or more"
-    if not excess_counts(inputs.control):
+    if not _counts(inputs):
         return found
     return f"{found} ({_percent(_reached_by_covariates(inputs))} being age, sex and site)"
 

@@ -19,6 +19,7 @@ from privoxel.evaluation.results import (
     OtherScans,
     Results,
     RiskSummary,
+    SessionCount,
     Target,
 )
 from privoxel.evaluation.scored import Evaluated
@@ -31,6 +32,7 @@ from privoxel.recipes.judging import COVARIATES_BEST, COVARIATES_ONLY, PSEUDO_ME
 from privoxel.recipes.lower_bounds import privacy_losses
 from privoxel.recipes.published import published_accuracy
 from privoxel.recipes.shadow_plans import threat_model_of
+from privoxel.report.wording import trained_sessions_in_words
 from privoxel.seeding import Streams
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ CONTROL_TITLES = {
 }
 
 
-def assemble_results(
+def assemble_results(  # noqa: PLR0913 - all that results are made of
     judged: Sequence[Judged],
     *,
     config: RunConfig,
@@ -51,9 +53,11 @@ def assemble_results(
     facts: Mapping[str, Any],
     risk: Sequence[RiskSummary] = (),
     workers: int = 1,
+    drawn: bool = True,
 ) -> Results:
     """Return the results of a run; null targets appear as controls of the targets they stand beside.
 
+    ``drawn``: members were drawn at random from the people who are judged, as a run draws them.
     Estimates are made by ``workers`` threads, each from a stream of its own: their number changes nothing.
     """
     real = [one for one in judged if not one.plan.is_null]
@@ -61,9 +65,15 @@ def assemble_results(
         choosing = pool.submit(best_attacks, real, config)
         comparing = pool.submit(compared_attacks, by_model(real))
         targets = [_target(one, _null_beside(one, judged), config, pool) for one in real]
-        bounds = [privacy_losses(one, config, len(real)) for one in real]
+        bounds = [privacy_losses(one, config, len(real), drawn=drawn) for one in real]
         both = zip(targets, bounds, strict=True)
         targets = [target.model_copy(update={"epsilon": found}) for target, found in both]
+        for words in dict.fromkeys(
+            trained_sessions_in_words(target.trained_sessions)
+            for target in targets
+            if target.trained_sessions
+        ):
+            logger.info(words)
         best, comparisons = choosing.result(), comparing.result()
     return Results(
         title=config.report.title,
@@ -122,8 +132,16 @@ def _target(one: Judged, null: Judged | None, config: RunConfig, pool: ThreadPoo
         training=list(one.curve),
         attacks=estimated[:n_attacks],
         controls=estimated[n_attacks:],
+        trained_sessions=session_counts(one.sessions, config.report.smallest_group),
         other_scans=_other_scans(one, config),
     )
+
+
+def session_counts(people: Mapping[str, int], smallest: int) -> list[SessionCount]:
+    """Return how many ``people`` have each session; those of fewer than ``smallest`` (dates) in one."""
+    counts = [SessionCount(label=label, participants=n) for label, n in people.items() if n >= smallest]
+    rest = sum(n for n in people.values() if n < smallest)
+    return [*counts, SessionCount(label=None, participants=rest)] if rest else counts
 
 
 def _errors(one: Judged) -> dict[str, Metric]:

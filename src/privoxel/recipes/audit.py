@@ -29,7 +29,16 @@ from privoxel.recipes.cohorts import describe_cohort, read_cohort, summarise_coh
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.feasible import check_feasible
 from privoxel.recipes.judging import Judged, judge
-from privoxel.recipes.plan import Crews, Needs, check_disk, chosen_attacks, estimate_needs, plan_targets
+from privoxel.recipes.plan import (
+    Crews,
+    Needs,
+    check_disk,
+    chosen_attacks,
+    estimate_needs,
+    not_run,
+    not_run_on,
+    plan_targets,
+)
 from privoxel.recipes.rewrite import read_results, rewrite_report
 from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, announce, cohort_content, log_file, now, write_config
@@ -117,7 +126,11 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             trainers.runtime,
             needs.each,
         )
-        judged = [_timed(clock, plan, attacks, workplace) for plan in plan_targets(config, designs)]
+        plans = plan_targets(config, designs)
+        idle = {plan.name: not_run_on(plan, attacks, config) for plan in plans}
+        for fault in sorted({fault for faults in idle.values() for fault in faults.values()}):
+            logger.info("not run: %s", fault)
+        judged = [_timed(clock, plan, attacks, workplace) for plan in plans]
         pictures = _pictures(cohort, config, include=options.include_participants)
         risk = assess_risk([j for j in judged if not j.plan.is_null], cohort.covariates, config)
         write_risk(risk, folder)
@@ -129,8 +142,22 @@ def run_audit(config: RunConfig, output: Path, options: RunOptions) -> Outcome:
             facts=facts | {"created": now(), "seconds": clock.laps},
             workers=options.workers,
         )
+        results = _with_not_run(results, idle)
         report = write_outputs(folder, results, _archive(judged, pictures))
     return Outcome(results, report)
+
+
+def _with_not_run(results: Results, idle: Mapping[str, Mapping[str, str]]) -> Results:
+    """Return the results with the attacks that were asked for and could not run on each target."""
+    targets = [
+        target.model_copy(
+            update={"design": {**target.design, "not_run": f"{', '.join(idle[target.name])} (see run.log)"}}
+        )
+        if idle[target.name]
+        else target
+        for target in results.targets
+    ]
+    return results.model_copy(update={"targets": targets})
 
 
 def draw_designs(config: RunConfig, cohort: Cohort) -> tuple[Design, ...]:
@@ -206,12 +233,13 @@ def plan_audit(config: RunConfig, options: RunOptions) -> dict[str, Any]:
     check_feasible(config, designs, chosen_attacks(config), cohort)
     trainers = choose_trainers(options.executor, config.training, runtime)
     needs = needs or _estimate(config, cohort, runtime, trainers, options)
+    plans, attacks = plan_targets(config, designs), chosen_attacks(config)
+    idle = not_run(plans, attacks, config)
     return {
         "cohort": repr(cohort),
-        "targets": [
-            f"{plan.name}: {len(plan.trained_on)} participants" for plan in plan_targets(config, designs)
-        ],
-        "attacks": list(chosen_attacks(config)),
+        "targets": [f"{plan.name}: {len(plan.trained_on)} participants" for plan in plans],
+        "attacks": [name for name in attacks if name not in idle],
+        **({"not_run": list(idle.values())} if idle else {}),
         "shadows": config.shadows.count,
         "distilled": config.shadows.distilled,
         "shadows_at_a_time": trainers.executor.workers,

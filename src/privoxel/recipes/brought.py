@@ -7,7 +7,7 @@ controls, attacks, estimates, verdict, report and card are the same code for all
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -19,7 +19,17 @@ from privoxel.attacks import CENTRED_NAMES
 from privoxel.attacks.base import Attack
 from privoxel.attacks.recentred import centred_forms
 from privoxel.cohort.base import Cohort, NoVolumes
-from privoxel.cohort.splits import EXCLUDED, MEMBER, training_scans
+from privoxel.cohort.names import are_numbered
+from privoxel.cohort.splits import (
+    EXCLUDED,
+    MEMBER,
+    SOME,
+    Sessions,
+    people_by_session,
+    training_scans,
+    without_training_scans,
+)
+from privoxel.cohort.tables import label
 from privoxel.config import (
     AttackConfig,
     CohortConfig,
@@ -55,6 +65,8 @@ logger = logging.getLogger(__name__)
 
 PRIMARY = "default-black-box"
 
+BY_ALPHABET = "Session labels are words, so that the alphabet decided which come first."
+
 Observe = Callable[[TargetPlan, Sequence[Attack], Workplace], Observed]
 """Returns the signals that the attacks read, for every scan of ``workplace.cohort`` in its order."""
 
@@ -68,9 +80,8 @@ class Brought:
     files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
     ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
     yields, and ``primary`` the one that the verdict rests on unless the user chose another; those of
-    ``when_named`` run only where they are asked for, because what they read costs much. ``facts`` are
-    settings that decide something: digests of files, formats, layers. ``notes`` are sentences that a reader
-    should know, without ids.
+    ``when_named`` run only where they are asked for. ``facts`` are settings that decide something: digests of
+    files, formats, layers. ``notes`` are sentences that a reader should know, without ids.
     """
 
     kind: str
@@ -94,8 +105,9 @@ class BroughtAudit:
     empty for all. ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``:
     what pairs of a member and a non-member must have in common; empty compares everybody. ``caliper``:
     largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
-    tolerated. ``train_sessions``: only so many sessions of each person, the first, were trained on (the rest
-    is what an adversary may hold instead); None for all. ``population``: ids of people who are in neither
+    tolerated. ``train_sessions``: only so many sessions of each person, the first by their labels, or those
+    of these labels were trained on (the rest is what an adversary may hold instead; who has none of these
+    labels is left out); None for all. ``population``: ids of people who are in neither
     group, and of whom an adversary knows that they were not trained on. ``coin``: each person was trained on
     or not by a fair coin of their own. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds
     batches and memory where a model is run, on ``runtime``. The rest changes no number.
@@ -107,7 +119,7 @@ class BroughtAudit:
     match: tuple[str, ...] = ()
     caliper: float = CALIPER
     tolerated_auc: float = 0.6
-    train_sessions: int | None = None
+    train_sessions: Sessions = None
     population: tuple[str, ...] = ()
     coin: bool = False
     seed: int = 0
@@ -137,8 +149,10 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     """
     clock = Clock()
     _refuse_unfair_coins(options)
+    options = replace(options, train_sessions=_sessions(options.train_sessions))
     primary = options.primary or brought.primary
     brought = _screened(_without_population(brought, options), options)
+    notes = (*brought.notes, *_notes_on_sessions(brought, options))
     attacks = _chosen(brought, options, primary)
     compared = _compared(brought.cohort, brought, options)
     config = run_config(brought, options, tuple(attacks), primary)
@@ -171,15 +185,50 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
             risk=risk.summaries,
             facts=facts | {"created": now(), "seconds": clock.laps},
             workers=options.workers,
+            drawn=options.coin,
         )
         clock.lap("estimates")
-        results = _with_context(results, compared, shown, options, brought.notes)
+        results = _with_context(results, compared, shown, options, notes)
         results = results.model_copy(update={"seconds": clock.laps})
         people = compared.cohort.covariates
         write_scores(folder.path, done, people.select(training_scans(people, options.train_sessions)))
         describe_derivative(folder.path)
         report = write_outputs(folder, results, Archive({observed.plan.name: done.scores}))
     return Outcome(results, report)
+
+
+def _sessions(given: Any) -> Sessions:
+    """Return which sessions were trained on, labels without prefix.
+
+    Raises:
+        ConfigError: if that is neither a number from 1 nor labels.
+    """
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given
+    labels = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
+    if not labels or not all(isinstance(one, str) for one in labels):
+        raise ConfigError(
+            f"train_sessions needs a number from 1, or labels of sessions as text, got {given!r}. Correct it."
+        )
+    return tuple(label(one, "ses") for one in labels)
+
+
+def _notes_on_sessions(brought: Brought, options: BroughtAudit) -> tuple[str, ...]:
+    """Return what a reader should know of the sessions that count as trained on."""
+    people, sessions = brought.cohort.covariates, options.train_sessions
+    labels, notes = list(people_by_session(people)), []
+    if isinstance(sessions, int) and not are_numbered(labels):
+        notes.append(BY_ALPHABET)
+        some = f"{', '.join(labels[:SOME])}{', …' if len(labels) > SOME else ''}"
+        logger.warning(
+            "%s They are %s. If that is wrong, name sessions by --trained-session.", BY_ALPHABET, some
+        )
+    lacking = sum(
+        brought.states.get(who, EXCLUDED) != EXCLUDED for who in without_training_scans(people, sessions)
+    )
+    if lacking:
+        notes.append(f"{lacking} people without a scan of the sessions that were trained on are left out.")
+    return tuple(notes)
 
 
 def _without_population(brought: Brought, options: BroughtAudit) -> Brought:
@@ -303,7 +352,9 @@ def without_scans(cohort: Cohort, scans: set[Any], problems: Sequence[Problem]) 
 
 
 def _compared(cohort: Cohort, brought: Brought, options: BroughtAudit) -> Compared:
-    return compare_groups(cohort, brought.states, options.match, caliper=options.caliper, seed=options.seed)
+    lacking = without_training_scans(cohort.covariates, options.train_sessions)
+    states = {**brought.states, **dict.fromkeys(lacking, EXCLUDED)}
+    return compare_groups(cohort, states, options.match, caliper=options.caliper, seed=options.seed)
 
 
 def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, Attack]:
@@ -349,7 +400,7 @@ def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) ->
         "caliper": options.caliper,
         "skip_bad": options.skip_bad,
         **({} if options.stated_mae is None else {"stated_mae": options.stated_mae}),
-        **({} if options.train_sessions is None else {"train_sessions": options.train_sessions}),
+        **({} if options.train_sessions is None else {"train_sessions": shown["split"]["train_sessions"]}),
         **({"coin": True} if options.coin else {}),
         **({"population": len(options.population)} if options.population else {}),
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from privoxel.attacks import ATTACKS, CENTRED
+from privoxel.attacks import ATTACKS, CENTRED, WHEN_NAMED
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.config import RunConfig, parse_config
@@ -32,7 +32,7 @@ from privoxel.recipes.target import TargetPlan
 from privoxel.store import RunFolder
 from privoxel.training.runtime import Runtime
 
-KNOWN = {**ATTACKS, **CENTRED}
+KNOWN = {**ATTACKS, **WHEN_NAMED, **CENTRED}
 """Attacks that may need reference models."""
 LADDER = (64, 32, 16, 8, 4, 2, 1)
 UNASKED = 8

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from privoxel.attacks.base import Attack, Knowledge
+from privoxel.attacks.base import Attack, Course, Knowledge, course_of, fewest_references, reference_kind
 from privoxel.cohort.base import Cohort, Covariates
 from privoxel.cohort.splits import Design, age_of_participants, tossed
 from privoxel.config import RunConfig
@@ -21,7 +21,7 @@ from privoxel.errors import ConfigError
 from privoxel.evaluation.scored import Evaluated
 from privoxel.recipes.attacking import Crew, checked_scores
 from privoxel.seeding import Streams
-from privoxel.signals.table import SignalTable
+from privoxel.signals.table import AUGMENTED, SignalTable
 
 
 def draw_canaries(config: RunConfig, cohort: Cohort) -> tuple[str, ...]:
@@ -68,6 +68,26 @@ def with_false_ages(cohort: Cohort, canaries: tuple[str, ...], seed: int) -> Coh
     false[rows] = Streams(seed).child("canaries").generator("ages").choice(true, int(rows.sum()))
     shifted = people.age + (false - true)[people.participant_index]
     return replace(cohort, covariates=replace(people, age=shifted))
+
+
+def unfit_for_canaries(attack: Attack) -> str | None:
+    """Return why ``attack`` cannot judge canaries, None if it can.
+
+    They are observed with the last weights alone, as they are, and no reference model is trained on them.
+    """
+    reads, inside = course_of(attack), fewest_references(attack)[0]
+    if reads is not Course.LAST:
+        why = f"reads {reads}, with which canaries are not observed"
+    elif any(signal.startswith(AUGMENTED) for signal in attack.requires):
+        why = "reads copies of scans, of which canaries have none"
+    elif inside:
+        why = f"needs {reference_kind(attack)} trained on each person ({inside}), and none is on canaries"
+    else:
+        return None
+    return (
+        f"[canaries] needs another [attacks] primary than {attack.name}, which {why}. Choose one that "
+        "needs none of that, or drop [canaries]."
+    )
 
 
 def attack_canaries(

@@ -130,6 +130,7 @@ def _inputs(
     )
     covariates = [one.scores.controls[COVARIATES_BEST] for one in targets]
     control = _over(targets, COVARIATES_ONLY, config, auc.level)
+    at_best = _over(targets, COVARIATES_BEST, config, auc.level)
     return VerdictInputs(
         primary_attack=primary,
         auc=auc,
@@ -140,11 +141,11 @@ def _inputs(
         members_mae_se=members_se,
         non_members_mae_se=non_members_se,
         control=control,
-        covariates=_over(targets, COVARIATES_BEST, config, auc.level).value,
+        covariates=at_best,
         excess=excess_over([_scores(one, primary) for one in targets], covariates, level=auc.level),
         null=_over(targets, PSEUDO_MEMBERS, config) if _all_have(targets, PSEUDO_MEMBERS) else None,
         tolerated_auc=config.report.tolerated_auc,
-        best=_candidate(targets, auc.level, config, best, with_excess=excess_counts(control)),
+        best=_candidate(targets, auc.level, config, best, with_excess=excess_counts(control, at_best)),
     )
 
 

@@ -7,14 +7,12 @@ knows the membership of everybody but those judged, the older the likelier, the 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from privoxel.arrays import BoolArray, FloatArray, IntArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.folds import stratified_folds
-from privoxel.attacks.thresholds import best_threshold
 from privoxel.evaluation.draws import Draw
 from privoxel.evaluation.intervals import auc_contributions
 from privoxel.evaluation.scored import Evaluated
@@ -27,7 +25,7 @@ KNOWN = 1_000
 
 
 def best_of_covariates(table: SignalTable, draws: Sequence[Draw], crew: Crew) -> Attacked:
-    """Return the scores of the best ranking by covariates alone, on whom each draw evaluates.
+    """Return the scores of the best ranking by covariates alone, on whom each draw evaluates; no thresholds.
 
     Raises:
         SignalError: if there are fewer than three members or non-members.
@@ -35,12 +33,7 @@ def best_of_covariates(table: SignalTable, draws: Sequence[Draw], crew: Crew) ->
     informed = _informed(table, crew)
     regression = np.nansum(informed.evaluated.scores, axis=0)  # everyone is in one fold
     found = [_over(draws, scores, informed.evaluated) for scores in (regression, table.age, -table.age)]
-    best = max(found, key=lambda one: float(auc_contributions(one).auc.mean()))
-    limits = [
-        best_threshold(row[draw.evaluated], best.members[draw.evaluated])
-        for row, draw in zip(best.scores, draws, strict=True)
-    ]
-    return informed._replace(evaluated=replace(best, thresholds=np.array(limits)))
+    return informed._replace(evaluated=max(found, key=lambda one: float(auc_contributions(one).auc.mean())))
 
 
 def _informed(table: SignalTable, crew: Crew) -> Attacked:
@@ -66,6 +59,6 @@ def _at_most(scans: BoolArray, members: BoolArray, codes: IntArray, rng: np.rand
 
 
 def _over(draws: Sequence[Draw], scores: FloatArray, whose: Evaluated) -> Evaluated:
-    """Return ``scores`` on whom each draw evaluates, without thresholds yet."""
+    """Return ``scores`` on whom each draw evaluates."""
     rows = np.where([draw.evaluated for draw in draws], scores, np.nan)
-    return Evaluated(rows, np.zeros(len(draws)), whose.members, whose.participants)
+    return Evaluated(rows, np.full(len(draws), np.nan), whose.members, whose.participants)

@@ -6,11 +6,12 @@ import numpy as np
 
 from privoxel.attacks.base import Attack, needs_models
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans
+from privoxel.cohort.splits import EXCLUDED, Design, membership_of, training_scans, without_training_scans
 from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, PrivoxelError
 from privoxel.models import build_model, spec_of
 from privoxel.recipes.adversaries import attack_streams, protocol_draws
+from privoxel.recipes.canaries import unfit_for_canaries
 from privoxel.recipes.course import course_faults
 from privoxel.recipes.plan import attacks_on, plan_targets
 from privoxel.recipes.shadow_plans import unsupported
@@ -33,6 +34,9 @@ def check_feasible(
     ]
     for plan in plan_targets(config, designs[:1]):
         faults += _model_faults(plan, attacks, config, cohort)
+    if config.canaries is not None:
+        unfit = unfit_for_canaries(attacks[config.attacks.primary])
+        faults += [unfit] if unfit else []
     faults += _privacy_faults(plan_targets(config, designs), config)
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in dict.fromkeys(faults))
@@ -43,6 +47,15 @@ def check_feasible(
 
 def _protocol_faults(config: RunConfig, design: Design, number: int, cohort: Cohort) -> list[str]:
     membership = membership_of(design, cohort.covariates)
+    try:
+        lacking = without_training_scans(cohort.covariates, config.split.train_sessions)
+    except ConfigError as error:
+        return [str(error)]
+    if lacking:
+        return [
+            f"[split] train_sessions needs a scan of the sessions it names of everybody, got none of "
+            f"{len(lacking)} participants ({lacking[0]} first). Leave them out, or give a number of sessions."
+        ]
     trained = training_scans(cohort.covariates, config.split.train_sessions)
     judged = (membership != EXCLUDED) & trained
     people = cohort.covariates.participant_index[judged]

@@ -142,8 +142,9 @@ def describe_groups(compared: Compared, match: Sequence[str]) -> dict[str, Any]:
 def advice_on_groups(results: Results, match: Sequence[str]) -> str:
     """Return what to do where the groups differ as people, "" where they do not or are matched already."""
     (target,) = results.targets
-    control = next(one for one in target.controls if one.name == "covariates_only").metrics["auc"]
-    if match or control.low is None or control.low <= 0.5:
+    found = {one.name: one.metrics["auc"].low for one in target.controls}
+    lows = [found.get(name) for name in ("covariates_only", "covariates_best")]
+    if match or not any(low is not None and low > 0.5 for low in lows):
         return ""
     return (
         "members and non-members differ in age, sex or site; --match age,sex,site compares only people who "

@@ -11,7 +11,7 @@ import numpy as np
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.attacks import CONTROLS
 from privoxel.attacks.base import Attack, Knowledge, ThreatModel, needs_models
-from privoxel.cohort.splits import training_scans
+from privoxel.cohort.splits import Sessions, people_by_session, training_scans
 from privoxel.errors import PrivoxelError
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.draws import (
@@ -51,7 +51,8 @@ class AttackFacts(NamedTuple):
 class Judged(NamedTuple):
     """A judged target: how well it predicts, and every attack's and control's scores.
 
-    ``defence`` says what was done against attacks.
+    ``defence`` says what was done against attacks; ``sessions`` how many participants have a scan of each
+    session that counted as trained on, empty where all did.
     """
 
     plan: TargetPlan
@@ -60,6 +61,7 @@ class Judged(NamedTuple):
     scores: TargetScores
     facts: Mapping[str, AttackFacts]
     defence: Mapping[str, str] = MappingProxyType({})
+    sessions: Mapping[str, int] = MappingProxyType({})
 
 
 def judge(plan: TargetPlan, attacks: Mapping[str, Attack], workplace: Workplace) -> Judged:
@@ -81,7 +83,8 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
             name: AttackFacts(tuple(n), k, s) for name, (n, k, s) in folder.manifest["steps"][step].items()
         }
         defence = {**observed.defence, **folder.manifest["steps"].get(f"{plan.name}/release", {})}
-        return Judged(plan, curve, _utility(_on_training_scans(observed, workplace)), scores, facts, defence)
+        first = _on_training_scans(observed, workplace)
+        return Judged(plan, curve, _utility(first), scores, facts, defence, _sessions(first, workplace))
     scene = _set_scene(observed, attacks, workplace)
     answered = released_facts(scene.observed.table, scene.release)
     folder.finish(f"{plan.name}/release", **answered)
@@ -101,7 +104,8 @@ def judge_observed(observed: Observed, attacks: tuple[Attack, ...], workplace: W
     }
     folder.finish(step, **{name: list(fact) for name, fact in facts.items()})
     defence = {**observed.defence, **answered}
-    return Judged(plan, curve, _utility(scene.observed), scores, facts, defence)
+    sessions = _sessions(scene.observed, workplace)
+    return Judged(plan, curve, _utility(scene.observed), scores, facts, defence, sessions)
 
 
 def _is_complete(finished: Collection[str], plan: TargetPlan) -> bool:
@@ -138,7 +142,14 @@ def _on_training_scans(observed: Observed, workplace: Workplace) -> Observed:
     )
 
 
-def _of_sessions(table: SignalTable | None, sessions: int | None, *, trained: bool) -> SignalTable | None:
+def _sessions(observed: Observed, workplace: Workplace) -> Mapping[str, int]:
+    """Return how many participants have each session that trains, empty where all of them do."""
+    if workplace.config.split.train_sessions is None:
+        return {}
+    return people_by_session(observed.table.covariates)
+
+
+def _of_sessions(table: SignalTable | None, sessions: Sessions, *, trained: bool) -> SignalTable | None:
     """Return the scans of the sessions that train, or of the others; None where there are none."""
     if table is None:
         return None

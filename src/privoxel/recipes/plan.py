@@ -36,12 +36,16 @@ VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation", "quantile-gaus
 
 
 def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPlan, ...]:
-    """Return every model × design; after each, where the design has ``others``, its null target."""
+    """Return every model × design × training; after each design with ``others`` its null target."""
     plans: list[TargetPlan] = []
     for model in config.models:
         for k, design in enumerate(designs, start=1):
             name = model.name if len(designs) == 1 else f"{model.name}-{k}"
             plans.append(TargetPlan(name, model, design, k))
+            plans += [
+                TargetPlan(f"{name}-training-{repeat}", model, design, k, training=repeat)
+                for repeat in range(2, config.split.trainings + 1)
+            ]
             if design.others and config.split.null_target is not False:
                 plans.append(TargetPlan(f"{name}-null", model, design, k, is_null=True))
     return tuple(plans)
@@ -90,14 +94,35 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
 
 
 def attacks_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig) -> tuple[Attack, ...]:
-    """Return the attacks that apply to the target: on a null target the chosen few, no 3-D ones on slices."""
+    """Return the attacks that apply to the target: on a null target the chosen few."""
     names = {config.attacks.primary, *config.attacks.null_target} if plan.is_null else set(attacks)
-    if plan.model.name != "cnn3d":
-        names -= VOLUMETRIC_ONLY
-    if "all" in config.attacks.names and any(needs_models(attacks[name]) for name in names):
-        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
-        names -= set(unsupported(tuple(attacks.values()), plan, config)) - named
+    names -= set(not_run_on(plan, attacks, config))
     return tuple(attack for name, attack in attacks.items() if name in names)
+
+
+def not_run_on(plan: TargetPlan, attacks: Mapping[str, Attack], config: RunConfig) -> Mapping[str, str]:
+    """Return why some of ``attacks`` cannot run on the target, by name: the run leaves them out.
+
+    Those of volumes on a network of slices; and those that only ``all`` stands for, not named themselves, for
+    which its reference models are not enough.
+    """
+    faults: dict[str, str] = {}
+    if "all" in config.attacks.names and any(map(needs_models, attacks.values())):
+        named = {config.attacks.primary, *config.attacks.null_target, *config.attacks.names}
+        found = unsupported(tuple(attacks.values()), plan, config)
+        faults = {name: fault for name, fault in found.items() if name not in named}
+    if plan.model.name != "cnn3d":
+        why = "Attack {} reads the last layer of a 3D-CNN, got {}."
+        faults |= {name: why.format(name, plan.model.name) for name in attacks if name in VOLUMETRIC_ONLY}
+    return faults
+
+
+def not_run(
+    plans: Sequence[TargetPlan], attacks: Mapping[str, Attack], config: RunConfig
+) -> Mapping[str, str]:
+    """Return why some of ``attacks`` run on none of ``plans``, by name."""
+    each = [not_run_on(plan, attacks, config) for plan in plans if not plan.is_null]
+    return {name: each[0][name] for name in attacks if all(name in faults for faults in each)}
 
 
 class Work(NamedTuple):

@@ -5,7 +5,7 @@ where the table has answers of such models.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privoxel.arrays import FloatArray
-from privoxel.attacks import ATTACKS, WITH_STATED_SD
+from privoxel.attacks import ATTACKS, WHEN_NAMED, WITH_STATED_SD
 from privoxel.attacks.base import (
     Attack,
     ReferenceKind,
@@ -37,8 +37,10 @@ LISTS_WIN = "Members are those of the given lists; a column 'member' of the tabl
 PredictionAudit = BroughtAudit
 
 
-def black_box_attacks(*, stated_sd: bool = False, references: int = 0) -> dict[str, Attack]:
-    """Return every attack that needs predictions and ages alone: no gradients.
+def black_box_attacks(
+    *, stated_sd: bool = False, references: int = 0, among: Mapping[str, Attack] = ATTACKS
+) -> dict[str, Attack]:
+    """Return every attack of ``among`` that needs predictions and ages alone: no gradients.
 
     With ``stated_sd`` those too that need the standard deviation that the model states; with ``references``
     those that make do with so many reference models, none of which was trained on the person.
@@ -46,7 +48,7 @@ def black_box_attacks(*, stated_sd: bool = False, references: int = 0) -> dict[s
     held = {PREDICTION, STATED_SD} if stated_sd else {PREDICTION}
     return {
         name: attack
-        for name, attack in {**ATTACKS, **WITH_STATED_SD}.items()
+        for name, attack in {**among, **(WITH_STATED_SD if stated_sd else {})}.items()
         if attack.threat_model is ThreatModel.BLACK_BOX
         and attack.requires <= held
         and (not needs_models(attack) or makes_do(attack, references))
@@ -146,6 +148,7 @@ def brought_predictions(name: str, table: Predictions, notes: tuple[str, ...] = 
         cohort=_cohort(name, table),
         states=dict(zip((scan.participant for scan in people.scans), table.state.tolist(), strict=True)),
         attacks=black_box_attacks(stated_sd=table.sd is not None, references=fewest_outside(table)),
+        when_named=black_box_attacks(references=fewest_outside(table), among=WHEN_NAMED),
         observe=observe,
         notes=notes,
     )

@@ -120,6 +120,7 @@ def shadow_name(target: TargetPlan, config: RunConfig, kind: ReferenceKind = Ref
     """Return the name of the reference models of ``kind``: equal names are the same models."""
     shared = f"{target.model.name}-{target.number}"
     own = f"{shared}-null" if target.is_null else shared
+    own = own if target.training == 1 else f"{own}-training-{target.training}"
     if kind is ReferenceKind.DISTILLED:
         return f"{own}-distilled"
     return f"{own}-tuned" if config.shadows.warm_start == "target" else shared

@@ -25,7 +25,7 @@ from privoxel.attacks.base import (
     reference_kind,
 )
 from privoxel.cohort.base import Cohort
-from privoxel.cohort.splits import training_scans
+from privoxel.cohort.splits import Sessions, training_scans
 from privoxel.errors import StoreError
 from privoxel.executor import Finished, Job
 from privoxel.models import build_model, spec_of
@@ -120,8 +120,8 @@ class Shadows:
         note = fidelity.note(float(error[members].mean()), non_members)
         return (note, FROM_TARGET) if self.from_target else (note,)
 
-    def on(self, sessions: int | None, *, trained: bool) -> "Shadows":
-        """Return the same models on the first ``sessions`` sessions of everyone, or on the later ones."""
+    def on(self, sessions: Sessions, *, trained: bool) -> "Shadows":
+        """Return the same models on the scans of the ``sessions`` that train, or on the others."""
 
         def kept(table: SignalTable) -> SignalTable:
             return table.select(training_scans(table.covariates, sessions) == trained)

@@ -37,8 +37,9 @@ from privoxel.training.runtime import Runtime
 class TargetPlan:
     """Which model is trained on whom.
 
-    ``name`` names its folders and table rows; ``number`` counts the designs, from 1. A null target
-    (``is_null``) is trained on the design's ``others``: it never saw the members that the attacks look for.
+    ``name`` names its folders and table rows; ``number`` counts the designs, from 1, and ``training`` the
+    trainings of the same design. A null target (``is_null``) is trained on the design's ``others``: it never
+    saw the members that the attacks look for.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TargetPlan:
     design: Design
     number: int = 1
     is_null: bool = False
+    training: int = 1
 
     @property
     def trained_on(self) -> tuple[str, ...]:

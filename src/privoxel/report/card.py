@@ -96,13 +96,21 @@ class Subject(Part):
     primary_attack: dict[str, Interval]
     covariates_only_auc: Interval | None = Field(
         None,
-        description="what age, sex and site reach without the model; above 0.5 the groups differ as people",
+        description="what age, sex and site reach without the model, to one told of as few people as the "
+        "attacker; above 0.5 the groups differ as people",
+    )
+    covariates_best_auc: Interval | None = Field(
+        None,
+        description="the most that age, sex and site could reach; a little above 0.5 even where nothing "
+        "differs; the excess of an attack is counted over it",
     )
     privacy: Privacy | None = Field(
         None,
         description="null for a model that was not trained with differential privacy, or not by privoxel",
     )
-    epsilon_shown: list[ShownLoss] = Field([], description="empty where too few people were judged for it")
+    epsilon_shown: list[ShownLoss] = Field(
+        [], description="empty where too few people were judged for it, or members are others as people"
+    )
 
 
 class Group(Part):
@@ -174,7 +182,7 @@ def privacy_card(results: Results) -> PrivacyCard:
 
 def _subject(target: Target, primary: str) -> Subject:
     attack = _named(target.attacks, primary)
-    control = _named(target.controls, "covariates_only")
+    few, best = (_named(target.controls, f"covariates_{kind}") for kind in ("only", "best"))
     metrics = {} if attack is None else attack.metrics
     found = {name: _interval(metrics.get(name)) for name in PUBLISHED}
     return Subject(
@@ -186,16 +194,17 @@ def _subject(target: Target, primary: str) -> Subject:
         mae_non_members=target.utility.non_members,
         mae_of_predicting_the_mean=target.utility.null,
         primary_attack={name: interval for name, interval in found.items() if interval is not None},
-        covariates_only_auc=None if control is None else _interval(control.metrics.get("auc")),
+        covariates_only_auc=None if few is None else _interval(few.metrics.get("auc")),
+        covariates_best_auc=None if best is None else _interval(best.metrics.get("auc")),
         privacy=_privacy(target.design.get("defence", {})),
-        epsilon_shown=[_shown(loss) for loss in target.epsilon],
+        epsilon_shown=[_shown(loss, loss.lower) for loss in target.epsilon if loss.lower is not None],
     )
 
 
-def _shown(loss: PrivacyLoss) -> ShownLoss:
+def _shown(loss: PrivacyLoss, lower: float) -> ShownLoss:
     return ShownLoss(
         on=loss.on,
-        epsilon=loss.lower,
+        epsilon=lower,
         delta=loss.delta,
         members=loss.n_members,
         non_members=loss.n_non_members,
@@ -254,7 +263,8 @@ def card_markdown(card: PrivacyCard) -> str:
         f"| {card.primary_attack} ({card.access}) | " + " | ".join(s.name for s in card.subjects) + " |",
         "|---" * (len(card.subjects) + 1) + "|",
         *(_row(title, [s.primary_attack.get(key) for s in card.subjects]) for key, title in TITLES.items()),
-        _row("AUC of age, sex and site alone", [s.covariates_only_auc for s in card.subjects]),
+        _row("AUC of age, sex and site, told of as few", [s.covariates_only_auc for s in card.subjects]),
+        _row("AUC of age, sex and site at their best", [s.covariates_best_auc for s in card.subjects]),
         "| Members, non-members | "
         + " | ".join(f"{s.members}, {s.non_members}" for s in card.subjects)
         + " |",

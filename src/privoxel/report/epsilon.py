@@ -31,7 +31,7 @@ def epsilon_part(results: Results) -> EpsilonPart | None:
     losses = [(target, loss) for target in results.targets for loss in target.epsilon]
     if not losses:
         return None
-    worst = max((loss for _, loss in losses), key=lambda loss: loss.lower)
+    worst = max((loss for _, loss in losses), key=lambda loss: -1.0 if loss.lower is None else loss.lower)
     upper = [loss.upper for _, loss in losses if loss.upper is not None]
     rows = [_row(target, loss, bound) for target, loss in losses for bound in loss.bounds]
     return EpsilonPart(_sentence(worst), bool(upper), rows)
@@ -51,6 +51,8 @@ def _row(target: Target, loss: PrivacyLoss, bound: LowerBound) -> EpsilonRow:
 
 def _sentence(loss: PrivacyLoss) -> str:
     """Return what the largest bound means to somebody who decides on a release."""
+    if loss.lower is None:
+        return f"No bound is given: {loss.reason}. `--match age,sex,site` compares people who are alike."
     at = f"(at δ = {loss.delta:g})"
     if loss.lower <= 0.0:
         shown = (

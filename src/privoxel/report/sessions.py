@@ -9,6 +9,7 @@ from privoxel.evaluation.results import Metric, OtherScans, Results, Target
 from privoxel.report.figures import Key, Picture
 from privoxel.report.svg import INK, MEMBER, NON_MEMBER, RULE, new_axes, to_svg
 from privoxel.report.tables import Cell, Footnotes, metric_cell
+from privoxel.report.wording import trained_sessions_in_words
 
 
 class OtherRow(NamedTuple):
@@ -27,6 +28,7 @@ class SessionPart(NamedTuple):
     """Everything the page says about other scans."""
 
     sentence: str
+    trained: list[str]
     picture: Picture
     rows: list[OtherRow]
     footnotes: list[tuple[str, str]]
@@ -41,7 +43,17 @@ def session_part(results: Results) -> SessionPart | None:
     rows = [_row(target, one, primary, footnotes) for target, one in shown]
     first = next((one for _, one in shown if one.name == primary), shown[0][1])
     labelled = [(f"{one.title} · {target.name}", one) for target, one in shown]
-    return SessionPart(_sentence(first), session_chart(labelled), rows, footnotes.lines())
+    chart = session_chart(labelled)
+    return SessionPart(_sentence(first), _trained(results.targets), chart, rows, footnotes.lines())
+
+
+def _trained(targets: Sequence[Target]) -> list[str]:
+    """Return which sessions counted as trained on, of each target where they differ."""
+    said = {
+        one.name: trained_sessions_in_words(one.trained_sessions) for one in targets if one.trained_sessions
+    }
+    different = list(dict.fromkeys(said.values()))
+    return different if len(different) < 2 else [f"{name}: {words}" for name, words in said.items()]
 
 
 def _row(target: Target, one: OtherScans, primary: str, footnotes: Footnotes) -> OtherRow:

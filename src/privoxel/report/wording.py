@@ -5,14 +5,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from privoxel.evaluation.results import CohortSummary, GroupLine, Metric, Results
+from privoxel.evaluation.results import CohortSummary, GroupLine, Metric, Results, SessionCount
 
 _MEANINGS = (
     (
         ("covariates_best",),
         "The most that age, sex and site could tell: by one who knows everybody but those judged, or by age "
-        "itself. Where the control before is above guessing, a leak is what an attack has over this one. As "
-        "the best of three it lies a little above guessing even where there is nothing to find.",
+        "itself. Where the control before is above guessing, or the interval of this one, a leak is what an "
+        "attack has over this one. As the best of three it lies a little above guessing even where there is "
+        "nothing to find.",
     ),
     (
         ("covariat", "age_only", "age-only"),
@@ -174,3 +175,23 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value)) or "(empty)"
     return json.dumps(value, default=str)
+
+
+def trained_sessions_in_words(counts: Sequence[SessionCount]) -> str:
+    """Return which sessions counted as trained on, and of how many people each.
+
+    >>> trained_sessions_in_words([SessionCount(label="1", participants=80)])
+    'Counted as trained on: session 1 (80 people).'
+    """
+    said = (f"{_session(one.label)} ({_people(one.participants)})" for one in counts)
+    return f"Counted as trained on: {', '.join(said)}."
+
+
+def _session(label: str | None) -> str:
+    if label is None:
+        return "sessions of few people each"
+    return f"session {label}" if label else "scans without a session"
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number:,} people"

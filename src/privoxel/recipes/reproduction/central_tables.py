@@ -8,6 +8,7 @@ import numpy as np
 from privoxel.arrays import BoolArray, FloatArray
 from privoxel.evaluation.reproduction_results import Histograms, PaperTable, ShadowResults, TableLine
 from privoxel.evaluation.results import AttackResult, Metric, Target
+from privoxel.recipes.judging import COVARIATES_BEST
 from privoxel.recipes.published import TABLE_1
 from privoxel.recipes.reproduction.cells import CentralRun
 from privoxel.recipes.reproduction.central import NAMES, NETWORKS
@@ -96,6 +97,7 @@ def _controls(found: Mapping[str, CentralRun]) -> list[TableLine]:
             cells=[cell for model in found for cell in (*_measured(controls[model].get(name)), DASH)],
         )
         for name, title in titles.items()
+        if name != COVARIATES_BEST  # it ranks, and calls nobody a member
     ]
 
 
