@@ -150,6 +150,7 @@ class AttackConfig(Section):
     """Which attacks run, with what knowledge."""
 
     names: tuple[str, ...] = ("all",)
+    without: tuple[str, ...] = Field((), description='attacks that "all" does not stand for')
     primary: str = Field("abs-error", description="the one attack the verdict and the null are judged on")
     protocol: Literal["reproduction", "audit"] = "audit"
     repeats: Positive | None = Field(

@@ -8,7 +8,15 @@ from privoxel.config import parse_config
 from privoxel.errors import ConfigError
 from privoxel.privacy_config import PrivacyConfig
 from privoxel.recipes.budget import PLANNED, Numbers, fit_budget, numbers_in, parse_budget, with_numbers
-from privoxel.recipes.plan import PER_SCAN_STEP, Crews, Pace, needs_of, plan_targets
+from privoxel.recipes.pace import Pace
+from privoxel.recipes.plan import (
+    IMAGE_SECONDS,
+    PER_SCAN_STEP,
+    Crews,
+    chosen_attacks,
+    needs_of,
+    plan_targets,
+)
 from privoxel.store import open_run
 from privoxel.training.runtime import Runtime
 from tests.conftest import make_cohort
@@ -174,6 +182,57 @@ def test_attacks_that_no_shadow_is_left_for_are_left_out(monkeypatch):
 def test_a_budget_that_does_not_hold_the_targets_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"--budget 60 s needs to hold the training of the targets"):
         fit(config(), 60.0, monkeypatch=monkeypatch)
+
+
+ENCODERS = {"gradient-conv6", "combined", "shadow-combined"}
+"""The attacks of "all" that read a gradient as an image, and cost more than all others."""
+IMAGE_COST = 4 * IMAGE_SECONDS * 10_240
+
+
+def fit_with_images(settings, planned, monkeypatch):
+    pace = {"cnn3d": PACE["cnn3d"]._replace(image=10_240)}
+    monkeypatch.setattr("privoxel.recipes.budget.measure_paces", lambda *_: pace)
+    budget = (planned + 1.0) / PLANNED
+    return fit_budget(settings, [DESIGN], COHORT, TWO, Crews(), budget=budget)
+
+
+def test_the_dearest_attacks_that_nobody_named_are_left_out_before_a_run_is_refused(monkeypatch, tmp_path):
+    settings = config()
+    fitted = fit_with_images(settings, seconds_of(settings, 0), monkeypatch)
+    assert set(fitted.numbers.without) == ENCODERS
+    left = set(chosen_attacks(fitted.config))
+    assert left == set(chosen_attacks(settings)) - ENCODERS
+    assert fitted.numbers.in_words.startswith("0 shadow models a target, without ")
+    open_run(tmp_path / "run", {"config": fitted.config.to_dict()}, resume=False, facts={})
+    assert with_numbers(settings, numbers_in(tmp_path / "run")) == fitted.config
+
+
+def test_references_fill_the_time_that_attacks_left_out_have_freed(monkeypatch):
+    settings = config(count=2, design="population")
+    fitted = fit_with_images(settings, seconds_of(settings, 1), monkeypatch)
+    assert (fitted.config.shadows.count, set(fitted.numbers.without)) == (1, ENCODERS)
+
+
+def test_an_attack_that_is_named_is_not_left_out_however_dear(monkeypatch):
+    named = config(("all", "gradient-conv6"))
+    fitted = fit_with_images(named, seconds_of(named, 0) + IMAGE_COST, monkeypatch)
+    assert set(fitted.numbers.without) == ENCODERS - {"gradient-conv6"}
+    alone = config(("abs-error", "gradient-conv6"))
+    with pytest.raises(ConfigError, match=r"work with, and those attacks, got .* or name fewer attacks"):
+        fit_with_images(alone, seconds_of(alone, 0), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [(["abs-error"], "none called abs-error"), (["lirra"], r"needs names among .*, got lirra")],
+)
+def test_all_stands_for_every_attack_but_those_it_is_without(without, message):
+    settings = config().to_dict()
+    settings["attacks"]["without"] = ["tube"]
+    assert set(chosen_attacks(config())) - set(chosen_attacks(parse_config(settings))) == {"tube"}
+    settings["attacks"]["without"] = without
+    with pytest.raises(ConfigError, match=message):
+        chosen_attacks(parse_config(settings))
 
 
 def test_students_cost_a_training_for_each_target_that_reads_them():

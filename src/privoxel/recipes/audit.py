@@ -197,11 +197,11 @@ def _within_budget(
         return config, None, ""
     budget, before = duration(options.budget), None if output is None else numbers_in(output)
     if before is not None:
-        return with_numbers(config, before), None, f"Budget {budget}: {before} a target, as begun. "
+        return with_numbers(config, before), None, f"Budget {budget}: {before.in_words}, as begun. "
     trainers = choose_trainers(options.executor, config.training, runtime)
     designs, crews = draw_designs(config, cohort), Crews(trainers.executor.workers, options.workers)
     fitted = fit_budget(config, designs, cohort, runtime, crews, budget=options.budget)
-    return fitted.config, fitted.needs, f"Budget {budget}: {fitted.numbers} a target. "
+    return fitted.config, fitted.needs, f"Budget {budget}: {fitted.numbers.in_words}. "
 
 
 def _estimate(

@@ -1,17 +1,10 @@
 """What a run will do, before it does it: its targets, its attacks, and what they need."""
 
 import math
-import resource
 import shutil
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from privoxel.attacks import ATTACKS, CENTRED, CENTRED_NAMES, WHEN_NAMED
 from privoxel.attacks.base import Attack, ReferenceKind, needs_models, needs_one_shadow, reference_kind
@@ -19,19 +12,14 @@ from privoxel.attacks.paper import EncoderAttack
 from privoxel.cohort.base import Cohort
 from privoxel.cohort.cache import cached_size
 from privoxel.cohort.splits import Design, training_rows
-from privoxel.config import ModelConfig, RunConfig
+from privoxel.config import RunConfig
 from privoxel.errors import ConfigError, StoreError
 from privoxel.evaluation.draws import AUDIT_FOLDS, REPRODUCTION_REPEATS
-from privoxel.executor import one_thread
-from privoxel.gradients.one_pass import Extractor
-from privoxel.models import AuditableModel, build_model, spec_of
 from privoxel.progress import duration
 from privoxel.recipes.course import course_bytes, course_passes
+from privoxel.recipes.pace import IMAGE, Pace, measure_pace
 from privoxel.recipes.shadow_plans import SETTINGS, ShadowPlan, available, shadow_plans, unsupported
-from privoxel.recipes.target import TargetPlan, needed_signals
-from privoxel.seeding import torch_stream
-from privoxel.signals.extract import Extraction, signal_bytes
-from privoxel.signals.table import GRADIENT
+from privoxel.recipes.target import TargetPlan
 from privoxel.training.runtime import Runtime
 
 PER_SCAN_STEP = 1.4
@@ -44,7 +32,6 @@ ATTACK_SECONDS, IMAGE_SECONDS = 1.0, 0.01
 """Seconds of one core that an attack takes on a draw, and that the paper's image encoder takes besides for
 each value of an image. Of the order of what audits with 200 to 400 leaked participants recorded: 0.001 to 4 s
 for most attacks, 10 to 20 s for the encoder of 1,024 values."""
-IMAGE = f"{GRADIENT}conv6"
 VOLUMETRIC_ONLY = frozenset({"activation", "quantile-activation", "quantile-gaussian-activation"})
 
 
@@ -65,7 +52,7 @@ def plan_targets(config: RunConfig, designs: Sequence[Design]) -> tuple[TargetPl
 
 
 def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
-    """Return the attacks of the run by name, in registry order; ``all`` is those of ``ATTACKS``.
+    """Return the attacks of the run by name, in registry order; ``all`` is ``ATTACKS`` without some.
 
     Raises:
         ConfigError: naming every unknown attack, or a primary attack that is not among those run.
@@ -74,9 +61,10 @@ def chosen_attacks(config: RunConfig) -> Mapping[str, Attack]:
     listed = {**ATTACKS, **WHEN_NAMED}
     known = {**listed, **CENTRED}
     everything = {name for name, attack in ATTACKS.items() if available(attack, config)}
+    everything -= set(config.attacks.without)
     names = everything | (asked - {"all"}) if "all" in asked else asked
     besides = {config.attacks.primary, *config.attacks.null_target, *config.attacks.other_scans}
-    unknown = sorted((names | besides) - set(known))
+    unknown = sorted((names | besides | set(config.attacks.without)) - set(known))
     if unknown:
         raise ConfigError(
             f"[attacks] needs names among {', '.join(sorted(listed))}, got {', '.join(unknown)}. "
@@ -186,24 +174,6 @@ class Needs(NamedTuple):
         )
 
 
-class Pace(NamedTuple):
-    """What a model costs: seconds per training scan (of a target; of a shadow, on one thread) and sizes.
-
-    ``weights`` and ``tensors`` are how many there are, ``signal_bytes`` what the signals of a scan take,
-    ``signal_seconds`` those of reading them; ``image`` are the values of the gradient that the paper's attack
-    looks at as an image, ``memory`` the most bytes that the measuring process held.
-    """
-
-    seconds: float
-    shadow_seconds: float
-    weights: int
-    signal_bytes: int
-    tensors: int
-    signal_seconds: float = 0.0
-    image: int = 0
-    memory: float = 0.0
-
-
 class Crews(NamedTuple):
     """How many shadows are trained at a time, and how many attacks are run."""
 
@@ -223,7 +193,8 @@ def estimate_needs(
 
 def measure_paces(config: RunConfig, cohort: Cohort, runtime: Runtime) -> Mapping[str, Pace]:
     """Return the pace of every model, measured on a few steps."""
-    return {model.name: _measure(model, config, cohort, runtime) for model in config.models}
+    chosen = tuple(chosen_attacks(config).values())
+    return {model.name: measure_pace(model, chosen, config, cohort, runtime) for model in config.models}
 
 
 def needs_of(
@@ -291,14 +262,6 @@ def _trainings(plans: Sequence[TargetPlan], shadows: Sequence[ShadowPlan], confi
     return defended * (1 if config.defences.distillation is None else 2) + students + starts
 
 
-def peak_memory(runtime: Runtime) -> float:
-    """Return the most bytes that this process has held: of the GPU where ``runtime`` computes on one."""
-    if runtime.device.startswith("cuda"):
-        return float(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)
-
-
 def training_factor(config: RunConfig) -> float:
     """Return how much longer training takes with the privacy and the defences of ``config``."""
     per_scan = config.privacy is not None or config.defences.keep_unique is not None
@@ -362,10 +325,6 @@ def _observed(plan: TargetPlan, cohort: Cohort) -> int:
     return len(cohort.rows_of(plan.design.observed))
 
 
-def _uses_shadows(config: RunConfig) -> bool:
-    return any(map(needs_models, chosen_attacks(config).values()))
-
-
 def _size(count: float) -> str:
     megabytes = max(count / 1e6, 1)
     return f"{megabytes:.0f} MB" if megabytes < 1e4 else f"{megabytes / 1e3:.0f} GB"
@@ -379,52 +338,3 @@ def check_disk(needs: Needs, folder: Path) -> None:
             f"{folder} needs {needs.disk / 1e9:.1f} GB of free disk, got {free / 1e9:.1f} GB. "
             "Free some, or choose another --output."
         )
-
-
-def _measure(settings: ModelConfig, config: RunConfig, cohort: Cohort, runtime: Runtime) -> Pace:
-    """Return seconds per training scan, measured on two steps, weights, and bytes of signals a scan."""
-    size = config.training.batch_size
-    model = build_model(spec_of(settings), cohort.grid.shape, 60.0, 0)
-    runtime.place(model)
-    volumes = runtime.volumes(np.full((size, 1, *cohort.grid.shape), 0.5, dtype=np.float32))
-    pace = alone = _seconds_of_a_step(model, volumes, runtime) / size
-    if _uses_shadows(config) and runtime.threads > 1:
-        with one_thread():
-            alone = _seconds_of_a_step(model, volumes, runtime) / size
-    model.eval()
-    wanted = needed_signals(model, tuple(chosen_attacks(config).values()), config.signals.extra)
-    sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
-    extraction, two = Extraction(wanted, runtime=runtime), volumes[:1].repeat(2, 1, 1, 1, 1)
-    reading = _seconds_of_a_pass(model, two, extraction) / len(two)
-    image = sizes.get(f"{IMAGE.removeprefix(GRADIENT)}.weight", 0)
-    stored = signal_bytes(model, extraction, volumes[:1])
-    return Pace(pace, alone, sum(sizes.values()), stored, len(sizes), reading, image, peak_memory(runtime))
-
-
-def _seconds_of_a_pass(model: AuditableModel, volumes: Tensor, extraction: Extraction) -> float:
-    """Return the seconds of reading the signals of ``volumes`` once, after a pass that warms up."""
-    ages = volumes.new_full((len(volumes),), 60.0)
-    extractor = Extractor(model, extraction.request, volumes=volumes, ages=ages)
-    for _ in range(2):
-        started = time.perf_counter()
-        extractor(volumes, ages)
-        _wait_for(volumes)
-    return time.perf_counter() - started
-
-
-def _wait_for(volumes: Tensor) -> None:
-    if volumes.is_cuda:
-        torch.cuda.synchronize()
-
-
-def _seconds_of_a_step(model: AuditableModel, volumes: Tensor, runtime: Runtime) -> float:
-    """Return the seconds of the second of two training steps; the first one warms up."""
-    seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        with torch_stream(0), runtime.autocast():
-            loss = model(volumes).float().square().mean()
-        loss.backward()
-        _wait_for(volumes)
-        seconds = time.perf_counter() - started
-    return seconds

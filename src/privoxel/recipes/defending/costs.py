@@ -7,7 +7,8 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.splits import Design
 from privoxel.progress import duration
 from privoxel.recipes.defending.settings import Grid, Point
-from privoxel.recipes.plan import Pace, measure_paces, needs_of, plan_targets
+from privoxel.recipes.pace import Pace
+from privoxel.recipes.plan import measure_paces, needs_of, plan_targets
 from privoxel.training.runtime import Runtime
 
 

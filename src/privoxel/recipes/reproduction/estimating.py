@@ -14,7 +14,8 @@ from privoxel.progress import duration
 from privoxel.recipes.audit import draw_designs
 from privoxel.recipes.cohorts import describe_cohort
 from privoxel.recipes.federation.preparing import describe_cohorts, partition_of, victims_of
-from privoxel.recipes.plan import Pace, measure_paces, needs_of, peak_memory, plan_targets
+from privoxel.recipes.pace import Pace, peak_memory
+from privoxel.recipes.plan import measure_paces, needs_of, plan_targets
 from privoxel.recipes.reproduction.cells import Plan, ReproduceOptions, is_finished
 from privoxel.recipes.reproduction.central import Central, ShadowOf
 from privoxel.recipes.reproduction.tables import Cell
