@@ -188,3 +188,17 @@ def test_attacks_on_other_scans_have_the_threat_model_of_their_own_rows():
         rows = _other_scans(one._replace(scores=scores, missed={"base": "too few"}), held)
         assert [(row.name, row.threat_model) for row in rows] == [("rmia", expected), ("base", expected)]
         assert rows[1].share.reason == "too few"
+
+
+def test_nothing_is_said_to_survive_where_covariates_tell_the_groups_apart():
+    one = judged("cnn3d", each=40, shift=1.0)
+    attack = one.scores.evaluated["abs-error"]
+    scores = replace(one.scores, other_scans={"abs-error": attack})
+    (alike,) = _other_scans(one._replace(scores=scores), CONFIG)
+    assert alike.share.value == pytest.approx(1.0)
+    unlike = replace(scores, controls={**scores.controls, COVARIATES_BEST: attack})
+    (told,) = _other_scans(one._replace(scores=unlike), CONFIG)
+    assert told.covariates.low > 0.5
+    assert told.share.value is None
+    assert "what survives may be that" in told.share.reason
+    assert told.other_scan == alike.other_scan

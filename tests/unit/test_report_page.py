@@ -418,6 +418,16 @@ def test_other_scans_stand_in_a_section_of_their_own(pages):
     assert "If the adversary holds another scan" not in text_of(pages["two attacks"])
 
 
+def test_other_scans_of_people_who_differ_are_no_evidence_of_a_leak():
+    results, archive = fabricated_run(replace(SMALL, sessions=True))
+    target, older = results.targets[0], Metric(value=0.7, low=0.6, high=0.8)
+    rows = [one.model_copy(update={"covariates": older}) for one in target.other_scans]
+    told = target.model_copy(update={"other_scans": rows})
+    text = text_of(render_report(results.model_copy(update={"targets": [told]}), archive))
+    assert "Age, sex and site alone reach 70 % on these people" in text
+    assert "Membership shows in a scan" not in text
+
+
 def test_other_scans_that_could_not_be_attacked_are_told_with_the_reason():
     results, archive = fabricated_run(replace(SMALL, sessions=True))
     target, nothing = results.targets[0], Metric(value=None, reason="too few were leaked")

@@ -89,8 +89,9 @@ class OtherScans(Record):
     """What one attack reaches with the trained-on scans, and with other scans of the same people.
 
     ``share``: (AUC - ½) with the other scans over that with the trained-on ones; null where the latter shows
-    no leak. Both are of the people who have other scans. All are null, with the reason, and nobody is counted
-    where the attack could not be run on other scans.
+    no leak, and where age, sex and site at their best (``covariates``) are shown to rank these people. All
+    are of the people who have other scans. All are null, with the reason, and nobody is counted where the
+    attack could not be run on other scans.
     """
 
     name: str
@@ -101,6 +102,12 @@ class OtherScans(Record):
     trained_on: Metric
     other_scan: Metric
     share: Metric
+    covariates: Metric = Metric(value=None, reason="not measured")
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether age, sex and site are not shown to tell these members from these non-members."""
+        return self.covariates.low is None or self.covariates.low <= 0.5
 
 
 class LowerBound(Record):

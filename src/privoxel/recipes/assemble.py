@@ -7,9 +7,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from privoxel.arrays import IntArray
 from privoxel.attacks import CONTROLS, get_attack
 from privoxel.config import RunConfig
-from privoxel.evaluation.metrics import all_metrics, to_metric
+from privoxel.evaluation.metrics import all_metrics, auc, to_metric
 from privoxel.evaluation.prevalence import precision_of
 from privoxel.evaluation.results import (
     PRECISION,
@@ -43,6 +44,10 @@ CONTROL_TITLES = {
     COVARIATES_BEST: "Age, sex and site at their best",
     PSEUDO_MEMBERS: "Non-members in two random halves",
 }
+UNLIKE = Metric(
+    value=None,
+    reason="age, sex and site alone rank these members above these non-members: what survives may be that",
+)
 
 
 def assemble_results(  # noqa: PLR0913 - all that results are made of
@@ -164,7 +169,9 @@ def _surviving(name: str, other: Evaluated, one: Judged, config: RunConfig) -> O
     except ValueError as error:
         logger.warning("no surviving share of %s on %s: %s", name, one.plan.name, error)
         return _not_measured(name, str(error).rstrip("."), config)
-    return OtherScans(
+    control = one.scores.controls.get(COVARIATES_BEST)
+    reached = {} if control is None else {"covariates": _auc_of(control, other.participants)}
+    found = OtherScans(
         name=name,
         title=get_attack(name).title,
         threat_model=str(threat_model_of(get_attack(name), config)),
@@ -173,7 +180,13 @@ def _surviving(name: str, other: Evaluated, one: Judged, config: RunConfig) -> O
         trained_on=to_metric(survival.trained_on),
         other_scan=to_metric(survival.other_scan),
         share=to_metric(survival.share),
+        **reached,
     )
+    return found if found.are_alike else found.model_copy(update={"share": UNLIKE})
+
+
+def _auc_of(control: Evaluated, participants: IntArray) -> Metric:
+    return to_metric(auc(restricted(control, participants)))
 
 
 def _not_measured(name: str, reason: str, config: RunConfig) -> OtherScans:

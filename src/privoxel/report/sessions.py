@@ -87,6 +87,12 @@ def _sentence(one: OtherScans) -> str:
         f"With the very scans that trained the model, the attack “{one.title}” ranks a member above a "
         f"non-member {first} of the time; with another scan of the same people, {second}."
     )
+    if not one.are_alike:
+        reached = f"{100 * (one.covariates.value or 0.5):.0f} %"
+        return (
+            f"{text} Age, sex and site alone reach {reached} on these people, so that neither is evidence of "
+            "a leak by itself: `--match age,sex,site` compares people who are alike."
+        )
     low = one.other_scan.low
     if low is not None and low > 0.5:
         return f"{text} Membership shows in a scan that the model never saw."
