@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from privoxel.evaluation.archive import Archive, TargetScores
 from privoxel.evaluation.combine import over_targets
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import audit_given
 from privoxel.recipes.given import Given
 from privoxel.recipes.judging import COVARIATES_ONLY

@@ -15,7 +15,7 @@ import pandas as pd
 import skops.io
 from sklearn.ensemble import RandomForestRegressor
 
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import audit_given
 from privoxel.recipes.given import Given
 

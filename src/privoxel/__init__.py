@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from privoxel.evaluation.scored import Estimate
     from privoxel.models import build_model
     from privoxel.recipes.audit import RunOptions, run_audit
-    from privoxel.recipes.brought import BroughtAudit
+    from privoxel.recipes.brought_settings import BroughtAudit
     from privoxel.recipes.doors import audit
     from privoxel.signals.table import Membership, SignalTable
 
 _HOMES = {
     "ATTACKS": "attacks",
     "Attack": "attacks.base",
-    "BroughtAudit": "recipes.brought",
+    "BroughtAudit": "recipes.brought_settings",
     "Cohort": "cohort.base",
     "Estimate": "evaluation.scored",
     "Grid": "cohort.base",

@@ -157,6 +157,14 @@ Tolerated = Annotated[
     float,
     typer.Option(min=0.501, max=1.0, help="AUC up to which a leak is tolerated.", rich_help_panel=AUDIT),
 ]
+Prevalence = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="Share of members among those an adversary tests, at which precision is stated; repeatable.",
+        show_default="0.5, 0.1, 0.01",
+        rich_help_panel=AUDIT,
+    ),
+]
 Title = Annotated[str, typer.Option(help="Title of the report.", rich_help_panel=AUDIT)]
 FailAbove = Annotated[
     float | None,
@@ -203,6 +211,7 @@ def audit_command(
     stated_mae: StatedMae = None,
     primary: Primary = None,
     tolerated: Tolerated = 0.6,
+    prevalence: Prevalence = None,
     title: Title = "",
     fail_above: FailAbove = None,
     output: Output = None,
@@ -232,7 +241,7 @@ def audit_command(
       --cohort.
     """
     from privoxel.executor import usable_cores
-    from privoxel.recipes.brought import BroughtAudit
+    from privoxel.recipes.brought_settings import BroughtAudit
     from privoxel.recipes.doors import audit_given, check_given
     from privoxel.recipes.given import Given
     from privoxel.recipes.matched import parse_match
@@ -245,6 +254,7 @@ def audit_command(
         match=parse_match(match) if match else (),
         caliper=caliper,
         tolerated_auc=tolerated,
+        prevalences=tuple(prevalence or ()),
         train_sessions=_sessions(train_sessions, trained_session),
         other_scans=tuple(other_scans or ()),
         population=_listed(population),
@@ -286,6 +296,7 @@ def audit_command(
                 "--train-sessions": train_sessions,
                 "--trained-session": trained_session or None,
                 "--other-scans": other_scans or None,
+                "--prevalence": prevalence or None,
                 "--population": population,
                 "--coin": coin or None,
             }

@@ -12,7 +12,7 @@ from privoxel import cli
 from privoxel.attacks import WHEN_NAMED
 from privoxel.errors import ConfigError, ProblemsError
 from privoxel.evaluation.archive import Archive
-from privoxel.evaluation.results import Results
+from privoxel.evaluation.results import PRECISION, Results
 from privoxel.recipes.predictions import (
     PredictionAudit,
     audit_predictions,
@@ -213,6 +213,14 @@ def test_a_centred_form_is_run_where_it_is_named(tmp_path):
     assert auc["centred-abs-error"] == pytest.approx(auc["centred-error"], abs=1e-6)
 
 
+def test_precision_is_stated_at_the_prevalences_asked_for(tmp_path):
+    table = write_predictions(tmp_path / "p.tsv")
+    options = PredictionAudit(primary="abs-error", attacks=("abs-error",), prevalences=(0.3, 0.02))
+    (target,) = audit_predictions(table, tmp_path / "run", options).results.targets
+    stated = [name for name in target.attacks[0].metrics if name.startswith(PRECISION)]
+    assert stated == [f"{PRECISION}0.3", f"{PRECISION}0.02"]
+
+
 def test_excluded_and_faulty_lines_are_counted(tmp_path):
     table = write_predictions(tmp_path / "p.tsv")
     table.write_text(table.read_text() + "sub-x\t60\t61\tn/a\nsub-y\tn/a\t61\t1\n")
@@ -228,6 +236,7 @@ def test_excluded_and_faulty_lines_are_counted(tmp_path):
     ("arguments", "message"),
     [
         (("--primary", "lira"), "needs attacks on predictions alone, got lira"),
+        (("--prevalence", "1.5"), "needs prevalences between 0 and 1, got 1.5"),
         (("--match", "scanner"), "--match needs a list of age, sex, site"),
         (("--match", "site"), "needs a column 'site' with values"),
         (("--match", "age", "--caliper", "0"), "Matching left"),

@@ -18,7 +18,7 @@ from privoxel.cohort.features import choose_columns, load_features
 from privoxel.errors import ConfigError, ModelError, ProblemsError
 from privoxel.evaluation.results import Results
 from privoxel.models.predictor import FileFormat
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import open_door
 from privoxel.recipes.given import Given, grid_for, name_of, open_predictor
 from privoxel.recipes.tabular import note_on_missing

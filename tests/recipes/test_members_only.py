@@ -10,7 +10,7 @@ import skops.io
 from sklearn.linear_model import Ridge
 
 from privoxel.errors import CohortError, ConfigError
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import audit_given, check_given
 from privoxel.recipes.given import Given
 from tests.niftis import write_lines

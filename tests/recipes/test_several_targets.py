@@ -17,7 +17,7 @@ from privoxel.models.adapted import WhiteBox
 from privoxel.models.heads import Gaussian, Scalar
 from privoxel.models.several import Several
 from privoxel.progress import Silent
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import audit_given
 from privoxel.recipes.further_targets import missing_notes, target_problems
 from privoxel.recipes.given import Given

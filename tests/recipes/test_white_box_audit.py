@@ -18,7 +18,7 @@ from privoxel.models.factories import build_from
 from privoxel.models.heads import Gaussian, Scalar, SoftBins
 from privoxel.models.weights import read_weights
 from privoxel.progress import Silent
-from privoxel.recipes.brought import BroughtAudit
+from privoxel.recipes.brought_settings import BroughtAudit
 from privoxel.recipes.doors import audit
 from privoxel.recipes.target import TargetPlan, Workplace
 from privoxel.recipes.white_box import (

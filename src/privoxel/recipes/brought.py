@@ -7,10 +7,10 @@ controls, attacks, estimates, verdict, report and card are the same code for all
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
@@ -31,25 +31,18 @@ from privoxel.cohort.splits import (
 )
 from privoxel.cohort.tables import label
 from privoxel.config import (
-    AttackConfig,
-    CohortConfig,
-    ModelConfig,
-    ReportConfig,
     RunConfig,
-    SignalConfig,
-    SplitConfig,
 )
 from privoxel.errors import ConfigError, Problem, ProblemsError
 from privoxel.evaluation.archive import Archive
 from privoxel.evaluation.results import Results
-from privoxel.progress import Progress, Silent
 from privoxel.recipes.assemble import assemble_results
 from privoxel.recipes.audit import Outcome, write_outputs
+from privoxel.recipes.brought_settings import Brought, BroughtAudit, run_config, shown_config
 from privoxel.recipes.cohorts import read_cohort, summarise_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.groups import Compared, advice_on_groups, check_sizes, compare_groups, describe_groups
 from privoxel.recipes.judging import judge_observed
-from privoxel.recipes.matched import CALIPER
 from privoxel.recipes.rewrite import read_results, rewrite_report
 from privoxel.recipes.risk import assess_risk, write_risk
 from privoxel.recipes.runs import Clock, cohort_content, log_file, now, write_config
@@ -58,80 +51,11 @@ from privoxel.recipes.screening import screen_people
 from privoxel.recipes.target import Observed, TargetPlan, Workplace, part_of
 from privoxel.signals.table import LazyArray, SignalTable
 from privoxel.store import RunFolder, open_run
-from privoxel.training.runtime import Runtime
 from privoxel.version import __version__
 
 logger = logging.getLogger(__name__)
 
-PRIMARY = "default-black-box"
-
 BY_ALPHABET = "Session labels are words, so that the alphabet decided which come first."
-
-Observe = Callable[[TargetPlan, Sequence[Attack], Workplace], Observed]
-"""Returns the signals that the attacks read, for every scan of ``workplace.cohort`` in its order."""
-
-
-@final
-@dataclass(frozen=True)
-class Brought:
-    """A model that somebody brought, and the people it is judged on.
-
-    ``kind`` names the section of the settings ("predictions", "model"), ``name`` the model in report and
-    files. ``states`` gives participants of ``cohort`` their state, MEMBER, NON_MEMBER or EXCLUDED of
-    ``cohort/splits.py``; who is not in it is left out. ``attacks`` are those that can run on what ``observe``
-    yields, and ``primary`` the one that the verdict rests on unless the user chose another; those of
-    ``when_named`` run only where they are asked for. ``facts`` are settings that decide something: digests of
-    files, formats, layers. ``notes`` are sentences that a reader should know, without ids.
-    """
-
-    kind: str
-    name: str
-    cohort: Cohort
-    states: Mapping[str, int]
-    attacks: Mapping[str, Attack]
-    observe: Observe
-    primary: str = PRIMARY
-    when_named: Mapping[str, Attack] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
-class BroughtAudit:
-    """How a model that somebody brought is audited.
-
-    ``primary``: the attack that the verdict rests on, None for the door's own; ``attacks``: those to run,
-    empty for all. ``stated_mae``: error (years) that the model is known to reach on unseen people. ``match``:
-    what pairs of a member and a non-member must have in common; empty compares everybody. ``caliper``:
-    largest difference in age within a pair, years. ``tolerated_auc``: the limit below which a leak is
-    tolerated. ``train_sessions``: only so many sessions of each person, the first by their labels, or those
-    of these labels were trained on (the rest is what an adversary may hold instead; who has none of these
-    labels is left out); None for all. ``other_scans``: attacks run on the rest too, besides the primary.
-    ``population``: ids of people who are in neither
-    group, and of whom an adversary knows that they were not trained on. ``coin``: each person was trained on
-    or not by a fair coin of their own. ``skip_bad``: leave faulty lines and scans out. ``signals`` bounds
-    batches and memory where a model is run, on ``runtime``. The rest changes no number.
-    """
-
-    primary: str | None = None
-    attacks: tuple[str, ...] = ()
-    stated_mae: float | None = None
-    match: tuple[str, ...] = ()
-    caliper: float = CALIPER
-    tolerated_auc: float = 0.6
-    train_sessions: Sessions = None
-    other_scans: tuple[str, ...] = ()
-    population: tuple[str, ...] = ()
-    coin: bool = False
-    seed: int = 0
-    title: str = ""
-    skip_bad: bool = False
-    signals: SignalConfig = field(default_factory=SignalConfig)
-    runtime: Runtime = field(default_factory=Runtime)
-    resume: bool = False
-    workers: int = 1
-    progress: Progress = field(default_factory=Silent)
 
 
 class RefusedScansError(ProblemsError):
@@ -160,7 +84,7 @@ def audit_brought(brought: Brought, output: Path, options: BroughtAudit) -> Outc
     compared = _compared(brought.cohort, brought, options)
     config = run_config(brought, options, tuple(attacks), primary)
     check_sizes(compared, config)
-    shown = _shown_config(config, brought, options)
+    shown = shown_config(config, brought, options)
     settings: dict[str, Any] = {
         "config": shown,
         "cohort": brought.cohort.name,
@@ -385,39 +309,6 @@ def _chosen(brought: Brought, options: BroughtAudit, primary: str) -> dict[str, 
             f"Choose among {', '.join(listed)}; {CENTRED_NAMES}."
         )
     return {name: attack for name, attack in known.items() if name in asked}
-
-
-def run_config(brought: Brought, options: BroughtAudit, attacks: tuple[str, ...], primary: str) -> RunConfig:
-    """Return the settings of such an audit in the form of a run's."""
-    title = options.title or f"Membership-inference audit of {brought.name}"
-    return RunConfig(
-        seed=options.seed,
-        cohort=CohortConfig(kind="real"),
-        split=SplitConfig(train_sessions=options.train_sessions, coin=options.coin),
-        models=(ModelConfig(name=brought.name, stated_mae=options.stated_mae),),
-        signals=options.signals,
-        attacks=AttackConfig(
-            names=attacks, primary=primary, protocol="audit", other_scans=options.other_scans
-        ),
-        report=ReportConfig(title=title, tolerated_auc=options.tolerated_auc, slices=0),
-    )
-
-
-def _shown_config(config: RunConfig, brought: Brought, options: BroughtAudit) -> dict[str, Any]:
-    """Return the settings that decided something: nothing was trained here."""
-    shown = config.to_dict()
-    kept: dict[str, Any] = {"seed": shown["seed"], "attacks": shown["attacks"], "report": shown["report"]}
-    kept[brought.kind] = {
-        **brought.facts,
-        "match": list(options.match),
-        "caliper": options.caliper,
-        "skip_bad": options.skip_bad,
-        **({} if options.stated_mae is None else {"stated_mae": options.stated_mae}),
-        **({} if options.train_sessions is None else {"train_sessions": shown["split"]["train_sessions"]}),
-        **({"coin": True} if options.coin else {}),
-        **({"population": len(options.population)} if options.population else {}),
-    }
-    return kept
 
 
 def _with_context(

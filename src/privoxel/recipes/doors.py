@@ -20,7 +20,8 @@ from privoxel.executor import usable_cores
 from privoxel.models.callables import is_reference, predictor_of
 from privoxel.models.predictor import Predictor
 from privoxel.recipes.audit import Outcome
-from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought
+from privoxel.recipes.brought import audit_brought
+from privoxel.recipes.brought_settings import Brought, BroughtAudit
 from privoxel.recipes.given import (
     RESOLUTIONS,
     Given,

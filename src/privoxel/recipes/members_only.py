@@ -31,7 +31,8 @@ from privoxel.evaluation.members_only import (
     hard_tail,
     mean_with_interval,
 )
-from privoxel.recipes.brought import Brought, BroughtAudit, RefusedScansError, run_config, without_scans
+from privoxel.recipes.brought import RefusedScansError, without_scans
+from privoxel.recipes.brought_settings import Brought, BroughtAudit, run_config
 from privoxel.recipes.cohorts import read_cohort
 from privoxel.recipes.environment import machine_facts, version_facts
 from privoxel.recipes.runs import cohort_content, log_file

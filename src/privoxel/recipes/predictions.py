@@ -28,7 +28,8 @@ from privoxel.cohort.base import Cohort, Grid, NoVolumes
 from privoxel.cohort.memberships import Sources, load_grouped
 from privoxel.cohort.predictions import Predictions, load_predictions
 from privoxel.recipes.audit import Outcome
-from privoxel.recipes.brought import Brought, BroughtAudit, audit_brought, given_table
+from privoxel.recipes.brought import audit_brought, given_table
+from privoxel.recipes.brought_settings import Brought, BroughtAudit
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.table import PREDICTION, STATED_SD, LazyArray, Membership, SignalTable
 

@@ -12,7 +12,8 @@ from privoxel.cohort.base import Cohort
 from privoxel.cohort.memberships import Grouped
 from privoxel.errors import ModelError, Problem
 from privoxel.models.predictor import Predictor
-from privoxel.recipes.brought import Brought, RefusedScansError, given_table
+from privoxel.recipes.brought import RefusedScansError, given_table
+from privoxel.recipes.brought_settings import Brought
 from privoxel.recipes.predictions import black_box_attacks
 from privoxel.recipes.target import Observed, TargetPlan, Workplace
 from privoxel.signals.answers import Inputs, KeptAnswers, ask, scans_at_once

@@ -15,7 +15,7 @@ from privoxel.cohort.splits import EXCLUDED, MEMBER
 from privoxel.errors import ConfigError, ModelError
 from privoxel.evaluation.balance import NOTABLE, categorical_difference
 from privoxel.models.predictor import Predictor
-from privoxel.recipes.brought import Brought
+from privoxel.recipes.brought_settings import Brought
 from privoxel.recipes.predictions import black_box_attacks
 from privoxel.recipes.queried import Asking, states_of
 from privoxel.signals.answers import Inputs

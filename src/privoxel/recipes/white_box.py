@@ -31,7 +31,7 @@ from privoxel.models.monai_nets import bundle_box
 from privoxel.models.several import Several, needed_columns, stated_spread
 from privoxel.models.validation import find_problems
 from privoxel.models.weights import load_into, read_weights
-from privoxel.recipes.brought import Brought
+from privoxel.recipes.brought_settings import Brought
 from privoxel.recipes.checkpoints import Deeper, as_snapshots
 from privoxel.recipes.course import needs, reads_course, with_courses
 from privoxel.recipes.further_targets import missing_notes, target_problems
