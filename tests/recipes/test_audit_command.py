@@ -314,12 +314,15 @@ def test_every_attack_copes_with_tables_that_say_little(tmp_path, case):
 
 
 def two_sessions(path, *, people=80, last=80):
-    """Write two scans of the first ``last`` people each; the model knows members by the first one."""
+    """Write two scans of the first ``last`` people of each group, who are of the same ages.
+
+    The model knows members by the first one.
+    """
     rng = np.random.default_rng(5)
-    lines = []
+    ages, lines = rng.uniform(45, 80, people), []
     for number in range(2 * people):
         member = number < people
-        age = rng.uniform(45, 80)
+        age = ages[number % people]
         for session, spread in (("a", 4 / (1 + 3 * member)), ("b", 4 / (1 + 0.5 * member))):
             if session == "a" or number % people < last:
                 cells = (f"sub-{number:03d}", f"{age:.2f}", f"{age + rng.normal(0, spread):.3f}")
