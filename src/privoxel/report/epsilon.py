@@ -52,7 +52,7 @@ def _row(target: Target, loss: PrivacyLoss, bound: LowerBound) -> EpsilonRow:
 def _sentence(loss: PrivacyLoss) -> str:
     """Return what the largest bound means to somebody who decides on a release."""
     if loss.lower is None:
-        return f"No bound is given: {loss.reason}. `--match age,sex,site` compares people who are alike."
+        return f"No bound is given: {loss.reason}. --match age,sex,site compares people who are alike."
     at = f"(at δ = {loss.delta:g})"
     if loss.lower <= 0.0:
         shown = (

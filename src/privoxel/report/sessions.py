@@ -91,7 +91,7 @@ def _sentence(one: OtherScans) -> str:
         reached = f"{100 * (one.covariates.value or 0.5):.0f} %"
         return (
             f"{text} Age, sex and site alone reach {reached} on these people, so that neither is evidence of "
-            "a leak by itself: `--match age,sex,site` compares people who are alike."
+            "a leak by itself: --match age,sex,site compares people who are alike."
         )
     low = one.other_scan.low
     if low is not None and low > 0.5:
